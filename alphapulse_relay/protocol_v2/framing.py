@@ -1,0 +1,216 @@
+"""Whole messages in a byte stream.
+
+:func:`check` finds the ends of all whole messages in a chunk and checks them in one pass, in
+place: no object is made per message. It knows neither where the bytes came from nor where the
+accepted ones go. :class:`MessageReader` does the same for those who want the messages one by one.
+"""
+
+import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+
+from alphapulse_relay.protocol_v2 import tlv
+from alphapulse_relay.protocol_v2.errors import Rejection, WireError
+from alphapulse_relay.protocol_v2.header import (
+    CHECKSUM_OFFSET,
+    HEADER_SIZE,
+    MAGIC,
+    MAGIC_BYTES,
+    Domain,
+)
+
+MAX_MESSAGE = 1 << 20
+"""Default limit of a whole message in bytes; what claims to be larger is a broken stream."""
+
+_CHECKED_FIELDS = struct.Struct("<IB19xII")
+"""magic, domain, payload_size, checksum: the header's fields that a check looks at."""
+
+
+class Level(StrEnum):
+    """How much of a message is checked; each level includes the ones before it."""
+
+    FRAMING = "framing"
+    """Magic and size."""
+    CHECKSUM = "checksum"
+    """And the domain, and a checksum that is not 0."""
+    STRICT = "strict"
+    """And every TLV well-formed and of an allowed type; the checksum is required."""
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What is accepted. ``max_message`` is in bytes, header included."""
+
+    level: Level = Level.CHECKSUM
+    domains: frozenset[int] = frozenset({Domain.SIGNAL})
+    tlv_types: frozenset[int] = frozenset(range(20, 40))
+    max_message: int = MAX_MESSAGE
+
+
+@dataclass(slots=True)
+class Run:
+    """What :func:`check` found in a chunk.
+
+    ``accepted`` bytes at the chunk's start are ``messages`` whole, checked messages. Up to
+    ``consumed`` everything has been dealt with; from there to the chunk's end lies the torn
+    beginning of one message, if any. ``rejected`` counts the messages that were dropped by
+    reason, and ``first`` tells of the first of them. If ``broken`` is set, the stream cannot be
+    read on from ``consumed``.
+    """
+
+    accepted: int
+    consumed: int
+    messages: int
+    rejected: dict[Rejection, int]
+    first: WireError | None
+    broken: WireError | None
+
+
+def check(chunk: memoryview, end: int, rules: Rules) -> Run:
+    """Check the messages in ``chunk[:end]``, which begins where a message does.
+
+    What fails a check is closed over: the accepted messages are moved together at the chunk's
+    start, in order, so the chunk must be writable. The torn bytes at ``consumed`` stay where they
+    are. Never raises for what the bytes say; never reads beyond ``end``.
+    """
+    start = accepted = messages = stretch = 0
+    rejected: dict[Rejection, int] = {}
+    first = broken = None
+    max_payload = rules.max_message - HEADER_SIZE
+    unpack, framing_only = _CHECKED_FIELDS.unpack_from, rules.level is Level.FRAMING
+    while end - start >= HEADER_SIZE:
+        magic, domain, size, crc = unpack(chunk, start)
+        if magic != MAGIC or size > max_payload:
+            broken = _broken(chunk, start, size, rules)
+            break
+        stop = start + HEADER_SIZE + size
+        if stop > end:
+            break
+        fault = None if framing_only else _fault(chunk, start, stop, domain, crc, rules)
+        if fault is not None:
+            first = first or fault
+            rejected[fault.reason] = rejected.get(fault.reason, 0) + 1
+            accepted = _close_over(chunk, accepted, stretch, start)
+            stretch = stop
+        else:
+            messages += 1
+        start = stop
+    accepted = _close_over(chunk, accepted, stretch, start)
+    if broken is None and end - start < HEADER_SIZE:
+        broken = _false_start(chunk, start, end)
+    return Run(accepted, start, messages, rejected, first, broken)
+
+
+def _fault(
+    chunk: memoryview, start: int, stop: int, domain: int, crc: int, rules: Rules
+) -> WireError | None:
+    """Return what is wrong with the message in ``chunk[start:stop]`` at level checksum or above."""
+    if domain not in rules.domains:
+        return WireError(Rejection.DOMAIN, start, f"domain {domain}")
+    if crc:
+        header_crc = zlib.crc32(chunk[start : start + CHECKSUM_OFFSET])
+        actual = zlib.crc32(chunk[start + HEADER_SIZE : stop], header_crc)
+        if actual != crc:
+            detail = f"the header says 0x{crc:08X}, the bytes give 0x{actual:08X}"
+            return WireError(Rejection.CHECKSUM, start, detail)
+    if rules.level is Level.STRICT:
+        return _strict_fault(chunk, start, stop, crc, rules)
+    return None
+
+
+def _strict_fault(
+    chunk: memoryview, start: int, stop: int, crc: int, rules: Rules
+) -> WireError | None:
+    try:
+        for span in tlv.spans(chunk, start + HEADER_SIZE, stop):
+            if span.type not in rules.tlv_types:
+                return WireError(Rejection.TLV, start, f"type {span.type} is not allowed")
+    except WireError as error:
+        return error
+    if not crc:
+        return WireError(Rejection.CHECKSUM, start, "none, and strict validation requires one")
+    return None
+
+
+def _broken(chunk: memoryview, start: int, size: int, rules: Rules) -> WireError:
+    """Tell why the stream cannot be read on from the header at ``start``."""
+    if chunk[start : start + len(MAGIC_BYTES)] != MAGIC_BYTES:
+        return _not_magic(chunk, start, start + len(MAGIC_BYTES))
+    total = HEADER_SIZE + size
+    detail = f"a message of {total} bytes, the limit is {rules.max_message}"
+    return WireError(Rejection.SIZE, start, detail)
+
+
+def _false_start(chunk: memoryview, start: int, end: int) -> WireError | None:
+    """Look at fewer bytes than a header: do they at least begin with the magic?"""
+    end = min(end, start + len(MAGIC_BYTES))
+    if chunk[start:end] == MAGIC_BYTES[: end - start]:
+        return None
+    return _not_magic(chunk, start, end)
+
+
+def _not_magic(chunk: memoryview, start: int, end: int) -> WireError:
+    found, expected = bytes(chunk[start:end]).hex(" "), MAGIC_BYTES.hex(" ")
+    return WireError(Rejection.MAGIC, start, f"found {found} where a message begins ({expected})")
+
+
+def _close_over(chunk: memoryview, accepted: int, start: int, stop: int) -> int:
+    """Move the good bytes in ``[start:stop]`` up to the ones accepted before; return their end."""
+    end = accepted + stop - start
+    if accepted != start:
+        chunk[accepted:end] = chunk[start:stop]
+    return end
+
+
+class MessageReader:
+    """Cuts a byte stream into messages, for consumers that want one at a time.
+
+    >>> reader = MessageReader()
+    >>> for message in reader.feed(data):    # whole messages, as bytes
+    ...     ...
+    """
+
+    def __init__(self, rules: Rules | None = None) -> None:
+        self.rules = rules or Rules(level=Level.FRAMING)
+        self.pending = bytearray()
+        """The torn beginning of a message, at most ``max_message`` bytes."""
+        self._wanted = HEADER_SIZE
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """Take the next bytes of the stream and yield the messages that they complete.
+
+        Raises :class:`WireError` (``magic`` or ``size``), after the whole messages before it, if
+        the stream cannot be read on.
+        """
+        self.pending += data
+        if len(self.pending) < self._wanted and len(self.pending) >= HEADER_SIZE:
+            return  # a large message is gathered without a look at each piece
+        chunk = self.pending
+        with memoryview(chunk) as view:
+            run = check(view, len(chunk), self.rules)
+        self.pending = chunk[run.consumed :]
+        self._wanted = wanted(self.pending)
+        yield from split(bytes(chunk[: run.accepted]))
+        if run.broken is not None:
+            raise run.broken
+
+
+def wanted(torn: bytes | bytearray | memoryview) -> int:
+    """Return how many bytes the message that ``torn`` begins will have, as far as is known.
+
+    32 while its header is incomplete.
+    """
+    if len(torn) < HEADER_SIZE:
+        return HEADER_SIZE
+    return HEADER_SIZE + int(_CHECKED_FIELDS.unpack_from(torn)[2])
+
+
+def split(run: bytes) -> Iterator[bytes]:
+    """Yield each message of ``run``, which must be whole messages end to end."""
+    start = 0
+    while start < len(run):
+        stop = start + HEADER_SIZE + _CHECKED_FIELDS.unpack_from(run, start)[2]
+        yield run[start:stop]
+        start = stop
