@@ -1,0 +1,95 @@
+"""What the hub counts: plain numbers, read by whoever shows them."""
+
+import struct
+from bisect import bisect_left
+from collections.abc import Sequence
+
+from alphapulse_relay.hub.peer import Ending, Miss, Refusal
+from alphapulse_relay.protocol_v2.errors import Rejection, WireError
+from alphapulse_relay.protocol_v2.header import HEADER_SIZE, VERSION
+from alphapulse_relay.protocol_v2.tlv import EXTENDED, legacy_spans, spans
+
+FORWARD_BOUNDS = (
+    5e-6, 1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1, 0.2, 0.5, 1
+)  # fmt: skip
+"""Seconds: from what a loop in C needs to what no consumer should ever see."""
+AGE_BOUNDS = (1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1, 0.2, 0.5, 1, 2, 5, 10, 60)
+"""Seconds: from a signal that was just made to one that nobody should trade on."""
+
+_COUNTED_FIELDS = struct.Struct("<5xB10xQI")
+"""version, timestamp, payload_size: the header's fields that are counted by."""
+_NS = 1_000_000_000
+
+
+class Histogram:
+    """How often values fell into each bucket; ``bounds`` are the upper ones, inclusive."""
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.total: float = 0
+
+    def observe(self, value: float) -> None:
+        """Count one value."""
+        self.counts[bisect_left(self.bounds, value)] += 1
+        self.total += value
+
+
+class Counters:
+    """All that the hub has counted since it started."""
+
+    def __init__(self) -> None:
+        self.messages_received = 0
+        self.bytes_received = 0
+        self.messages_delivered = 0
+        """To peers that are gone; those that are here know their own."""
+        self.bytes_delivered = 0
+        self.missed = dict.fromkeys(Miss, 0)
+        """Messages that a peer did not get although it was connected."""
+        self.dropped = dict.fromkeys(Rejection, 0)
+        self.accepted = 0
+        self.refused = dict.fromkeys(Refusal, 0)
+        self.ended = dict.fromkeys(Ending, 0)
+        self.types = [0] * EXTENDED
+        """Messages that hold a TLV of the type which is the index."""
+        self.malformed = 0
+        """Messages whose TLVs could not all be read."""
+        self.forward = Histogram(FORWARD_BOUNDS)
+        """Seconds from the receipt of a chunk to the last write of it to a peer that is live."""
+        self.age = Histogram([bound * _NS for bound in AGE_BOUNDS])
+        """Nanoseconds between a message's timestamp and its receipt."""
+        self.held_seconds = 0.0
+        """How long at least one publisher was held back."""
+
+    def count(self, run: memoryview, messages: int, now: int) -> None:
+        """Count a run of accepted messages, received at ``now`` (nanoseconds since the epoch)."""
+        self.messages_received += messages
+        self.bytes_received += len(run)
+        start, types = 0, self.types
+        while start < len(run):
+            version, timestamp, size = _COUNTED_FIELDS.unpack_from(run, start)
+            start += HEADER_SIZE
+            stop = start + size
+            # Nearly all messages hold one standard TLV: those are not worth a walk.
+            if (
+                version == VERSION
+                and size >= 2
+                and run[start + 1] == size - 2
+                and run[start] != EXTENDED
+            ):
+                types[run[start]] += 1
+            elif size:
+                self._count_types(run, start, stop, legacy=version != VERSION)
+            if timestamp:
+                self.age.observe(max(now - timestamp, 0))
+            start = stop
+
+    def _count_types(self, run: memoryview, start: int, stop: int, *, legacy: bool) -> None:
+        walk = legacy_spans if legacy else spans
+        try:
+            seen = {span.type for span in walk(run, start, stop)}
+        except WireError:
+            self.malformed += 1
+            return
+        for tlv_type in seen:
+            self.types[tlv_type] += 1

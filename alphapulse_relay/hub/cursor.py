@@ -1,0 +1,121 @@
+"""A cursor: where a peer stands in the log, and what it has been given.
+
+Nothing is counted while bytes flow: how much was delivered follows from where the cursor stands.
+"""
+
+from alphapulse_relay.hub.log import Log
+
+
+class Cursor:
+    """A reader of the log that never sees what its own ``origin`` appended.
+
+    It begins at the head. It may let go of the log (:meth:`leave`), holding only the rest of the
+    message that was being delivered, and come back at the head (:meth:`rejoin`).
+    """
+
+    def __init__(self, log: Log, origin: int) -> None:
+        self.position = log.head
+        self.rest = b""
+        """While away: the undelivered end of a message whose beginning was delivered."""
+        self._log = log
+        self._origin = origin
+        self._own_end = 0  # position behind the latest own message that is still ahead
+        self._own_ahead = 0  # own messages ahead
+        # Where the cursor would stand, in bytes and messages, had it been given nothing.
+        self._bytes_mark = log.head
+        self._messages_mark = log.messages
+        self._away: tuple[int, int] | None = None  # bytes and messages delivered, while away
+
+    @property
+    def away(self) -> bool:
+        """Whether the cursor has let go of the log."""
+        return self._away is not None
+
+    @property
+    def at_head(self) -> bool:
+        """Whether there is nothing to deliver."""
+        return self._away is None and self.position == self._log.head
+
+    @property
+    def bytes_out(self) -> int:
+        """Bytes that were delivered."""
+        return self._away[0] if self._away else self.position - self._bytes_mark
+
+    @property
+    def messages_out(self) -> int:
+        """Messages that were delivered whole."""
+        if self._away:
+            return self._away[1]
+        return self._log.messages_before(self.position) - self._messages_mark
+
+    @property
+    def behind(self) -> int:
+        """Bytes between the cursor and the head, the origin's own among them; 0 while away."""
+        return 0 if self._away else self._log.head - self.position
+
+    @property
+    def missing(self) -> int:
+        """Messages of others that were appended since the cursor began and not delivered."""
+        return self._log.messages - self._own_ahead - self._messages_mark - self.messages_out
+
+    @property
+    def mid_message(self) -> bool:
+        """Whether the next byte to deliver is inside a message."""
+        if self._away:
+            return bool(self.rest)
+        return self._log.boundary(self.position) != self.position
+
+    def published(self, length: int, messages: int) -> None:
+        """Take note that the last ``length`` bytes of the log are the origin's own."""
+        if self._away is None and self.position == self._log.head - length:
+            self._step_over(length, messages)
+        else:
+            self._own_end = self._log.head
+            self._own_ahead += messages
+
+    def next(self) -> memoryview:
+        """Return the next bytes to deliver that lie in one piece; empty if there are none."""
+        if self._away:
+            return memoryview(self.rest)
+        while self._own_end > self.position:
+            start, stop = self._log.stretch(self.position, self._origin)
+            if start > self.position:
+                before = self._log.messages_before(self.position)
+                own = self._log.messages_before(start) - before
+                self._own_ahead -= own
+                self._step_over(start - self.position, own)
+            if stop > start:
+                return self._log.read(start)[: stop - start]
+        return self._log.read(self.position)
+
+    def advance(self, length: int) -> None:
+        """Take note that ``length`` of the next bytes were delivered."""
+        if self._away is None:
+            self.position += length
+        elif length:
+            self.rest = self.rest[length:]
+            sent, messages = self._away
+            self._away = sent + length, messages + (not self.rest)
+
+    def leave(self) -> None:
+        """Let go of the log. The rest of a message that is being delivered is kept."""
+        if self._away is None:
+            boundary = self._log.boundary(self.position)
+            self.rest = bytes(self._log.read(self.position)[: boundary - self.position])
+            self._away = self.bytes_out, self.messages_out
+
+    def rejoin(self) -> None:
+        """Follow the log again, from the head. The rest must have been delivered."""
+        if self._away is None or self.rest:
+            raise ValueError("a cursor rejoins after it left and delivered the rest")
+        sent, messages = self._away
+        self._away = None
+        self.position = self._log.head
+        self._bytes_mark = self._log.head - sent
+        self._messages_mark = self._log.messages - messages
+        self._own_end = self._own_ahead = 0
+
+    def _step_over(self, length: int, messages: int) -> None:
+        self.position += length
+        self._bytes_mark += length
+        self._messages_mark += messages

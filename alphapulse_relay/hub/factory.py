@@ -1,0 +1,236 @@
+"""The hub's centre: keeps the peers, appends what one sends, wakes all the others.
+
+Knows a peer only by its small interface (``peer.Peer``), and nothing of sockets.
+"""
+
+import time
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import count
+from time import perf_counter
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime
+from twisted.internet.protocol import Protocol, ServerFactory
+from twisted.logger import Logger
+
+from alphapulse_relay.hub.counters import Counters
+from alphapulse_relay.hub.log import Log
+from alphapulse_relay.hub.pace import Pace
+from alphapulse_relay.hub.peer import Ending, Identity, Peer, Refusal, State
+from alphapulse_relay.hub.protocol import Refuser, SignalRelayProtocol
+from alphapulse_relay.hub.throttle import Throttle
+from alphapulse_relay.protocol_v2.framing import Rules, Run
+
+DEPARTED_KEPT = 50
+"""How many ended connections are remembered for the status."""
+
+
+@dataclass(frozen=True)
+class Departure:
+    """A connection that ended; ``at`` is in seconds since the epoch."""
+
+    identity: Identity
+    reason: Ending
+    at: float
+    messages_in: int
+    messages_out: int
+
+
+class SignalRelayFactory(ServerFactory):
+    """All peers, and the log that they share.
+
+    ``window`` is the log's memory in bytes; ``hold`` is for how many seconds publishers may be held
+    back by consumers of which none takes a byte. With ``verbose`` each forwarded chunk is a line in
+    the log.
+    """
+
+    noisy = False
+    _log = Logger()
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        rules: Rules,
+        *,
+        window: int,
+        hold: float,
+        max_peers: int,
+        verbose: bool = False,
+    ) -> None:
+        self.clock = clock
+        self.rules = rules
+        self.max_peers = max_peers
+        self.log = Log(window, self._overtake)
+        self.counters = Counters()
+        self.pace = Pace(clock, self.log, hold, self._everybody)
+        self.departed: deque[Departure] = deque(maxlen=DEPARTED_KEPT)
+        self._peers: dict[int, Peer] = {}
+        self._snapshot: tuple[Peer, ...] | None = None
+        self._numbers = count(1)
+        self._throttle = Throttle(clock)
+        self._verbose = verbose
+        self._drained: Deferred[None] | None = None
+
+    @property
+    def peers(self) -> Iterable[Peer]:
+        """The connected peers, oldest first."""
+        return self._everybody()
+
+    @property
+    def messages_delivered(self) -> int:
+        """Messages delivered to all peers, those that left included."""
+        here = sum(peer.cursor.messages_out for peer in self._everybody())
+        return self.counters.messages_delivered + here
+
+    @property
+    def bytes_delivered(self) -> int:
+        """Bytes delivered to all peers, those that left included."""
+        here = sum(peer.cursor.bytes_out for peer in self._everybody())
+        return self.counters.bytes_delivered + here
+
+    def next_number(self) -> int:
+        """Return a number that no peer had before."""
+        return next(self._numbers)
+
+    def buildProtocol(self, addr: IAddress | None) -> Protocol:
+        """Return a peer for a new connection, or what refuses it."""
+        if len(self._peers) >= self.max_peers:
+            return self._refuse(Refusal.TOO_MANY_PEERS, addr)
+        return SignalRelayProtocol(self)
+
+    def join(self, peer: Peer) -> None:
+        """Take a connected peer in; from now on it gets what the others send."""
+        self.counters.accepted += 1
+        self._peers[peer.identity.number] = peer
+        self._snapshot = None
+        self._log.info("peer connected: {peer}", peer=peer.identity)
+
+    def leave(self, peer: Peer, reason: Ending) -> None:
+        """Let a peer go."""
+        del self._peers[peer.identity.number]
+        self._snapshot = None
+        cursor, counters = peer.cursor, self.counters
+        counters.ended[reason] += 1
+        counters.messages_delivered += cursor.messages_out
+        counters.bytes_delivered += cursor.bytes_out
+        self.departed.append(
+            Departure(peer.identity, reason, time.time(), peer.messages_in, cursor.messages_out)
+        )
+        self._log.info(
+            "peer disconnected: {peer}, reason={reason}, {received} messages in, {sent} out",
+            peer=peer.identity,
+            reason=reason.value,
+            received=peer.messages_in,
+            sent=cursor.messages_out,
+        )
+        self.pace.forget(peer)
+        self.progressed()
+
+    def broadcast(self, sender: Peer, run: memoryview, messages: int, received_at: float) -> None:
+        """Append the run, ``messages`` whole ones behind the head, and send it to all others.
+
+        ``received_at`` is when it came, in ``perf_counter`` seconds.
+        """
+        self.log.append(len(run), sender.identity.number, messages)
+        sender.cursor.published(len(run), messages)
+        reached = 0
+        for peer in self._everybody():
+            if peer is not sender and peer.state is State.LIVE:
+                self._deliver(peer)
+                reached += peer.cursor.at_head
+        self.counters.forward.observe(perf_counter() - received_at)
+        self.counters.count(run, messages, time.time_ns())
+        if not reached:
+            self.pace.outran(sender)
+        if self._verbose:
+            self._log.debug(
+                "forwarded message: sender {peer}, {bytes} bytes, {messages} messages, "
+                "{peers} peers",
+                peer=sender.identity,
+                bytes=len(run),
+                messages=messages,
+                peers=reached,
+            )
+
+    def dropped(self, sender: Peer, run: Run) -> None:
+        """Count what was dropped from a sound stream, and log it at a bounded rate."""
+        for reason, number in run.rejected.items():
+            self.counters.dropped[reason] += number
+        left_out = self._throttle.admit()
+        if left_out is not None:
+            self._log.warn(
+                "dropped {number} messages: peer {peer}, first {error} ({left_out} such lines "
+                "left out before)",
+                number=sum(run.rejected.values()),
+                peer=sender.identity,
+                error=run.first,
+                left_out=left_out,
+            )
+
+    def progressed(self) -> None:
+        """Take note that a peer has taken bytes or is gone: others may have waited for that."""
+        self.pace.look()
+        if self._drained is not None and self._nobody_behind():
+            drained, self._drained = self._drained, None
+            drained.callback(None)
+
+    def drain(self, seconds: float) -> Deferred[None]:
+        """Read what was already sent, deliver it, and end all connections.
+
+        Fires when that is done; whoever has not taken everything by then is cut after ``seconds``.
+        """
+        self._drained = drained = Deferred[None]()
+        for peer in self._everybody():
+            peer.read_rest()
+        timeout = self.clock.callLater(seconds, self._give_up)
+        drained.addCallback(self._end_all, timeout)
+        self.progressed()
+        return drained
+
+    def _give_up(self) -> None:
+        if self._drained is not None:
+            drained, self._drained = self._drained, None
+            drained.callback(None)
+
+    def _end_all(self, _: None, timeout: IDelayedCall) -> None:
+        if timeout.active():
+            timeout.cancel()
+        for peer in self._everybody():
+            peer.end(Ending.SHUTDOWN)
+
+    def _nobody_behind(self) -> bool:
+        return all(peer.state is State.MUTED or peer.cursor.at_head for peer in self._everybody())
+
+    def _deliver(self, peer: Peer) -> None:
+        """Deliver to one peer; whatever fails there must not reach the sender."""
+        try:
+            peer.deliver()
+        except Exception:
+            self._log.failure("could not deliver to peer {peer}", peer=peer.identity)
+            peer.end(Ending.FAULT)
+
+    def _overtake(self, tail: int) -> None:
+        """Tell the peers that the log gives up what lies before ``tail``."""
+        for peer in self._everybody():
+            if not peer.cursor.away and peer.cursor.position < tail:
+                peer.overtaken()
+
+    def _refuse(self, reason: Refusal, address: IAddress | None) -> Protocol:
+        self.counters.refused[reason] += 1
+        if (left_out := self._throttle.admit()) is not None:
+            self._log.warn(
+                "connection refused: {address}, reason={reason} ({left_out} such lines left out "
+                "before)",
+                address=address,
+                reason=reason.value,
+                left_out=left_out,
+            )
+        return Refuser(reason)
+
+    def _everybody(self) -> tuple[Peer, ...]:
+        """Return the peers as a snapshot: sending to one may end it, or another."""
+        if self._snapshot is None:
+            self._snapshot = tuple(self._peers.values())
+        return self._snapshot

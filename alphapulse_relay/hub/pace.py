@@ -1,0 +1,105 @@
+"""Pace: publishers are read as fast as the fastest consumer takes.
+
+Knows how far behind peers are; what to deliver, and to whom, it does not.
+"""
+
+from collections.abc import Callable, Iterable
+
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+from alphapulse_relay.hub.log import Log
+from alphapulse_relay.hub.peer import Peer, State
+
+HOLD_PART = 2
+"""A publisher is held when even the fastest consumer is more than window / 2 behind."""
+RELEASE_PART = 4
+"""It is read again when the fastest is within window / 4."""
+CHECKS_PER_WINDOW = 64
+"""How often the peers are looked at while a window's worth of bytes is appended."""
+CHECK_INTERVAL = 0.05
+"""Seconds between looks at the clock while a publisher is held: consumers may stop for good."""
+
+
+class Pace:
+    """Holds publishers back while no consumer keeps up, for all ``peers``.
+
+    A consumer is a peer that has taken bytes within the last ``patience`` seconds. For a publisher
+    only the others count: that it steps over its own messages does not make it a fast consumer.
+    """
+
+    def __init__(
+        self, clock: IReactorTime, log: Log, patience: float, peers: Callable[[], Iterable[Peer]]
+    ) -> None:
+        self._clock = clock
+        self._log = log
+        self._patience = patience
+        self._peers = peers
+        self._held: dict[Peer, None] = {}
+        self._held_since = 0.0
+        self._held_before = 0.0
+        self._next_look = 0
+        self._tick: IDelayedCall | None = None
+
+    @property
+    def held_seconds(self) -> float:
+        """For how long, all in all, at least one publisher was held."""
+        now = self._clock.seconds() - self._held_since if self._held else 0.0
+        return self._held_before + now
+
+    @property
+    def held(self) -> int:
+        """How many publishers are held now."""
+        return len(self._held)
+
+    def outran(self, publisher: Peer) -> None:
+        """Take note that after the publisher's append no other peer is at the head."""
+        if self._log.head < self._next_look:
+            return
+        self._next_look = self._log.head + self._log.window // CHECKS_PER_WINDOW
+        lag = self._fastest()(publisher)
+        if lag is not None and lag > self._log.window // HOLD_PART:
+            self._hold(publisher)
+
+    def look(self) -> None:
+        """Release whoever may go on. To be called when a peer has taken bytes, or has left."""
+        if not self._held:
+            return
+        fastest = self._fastest()
+        for publisher in list(self._held):
+            lag = fastest(publisher)
+            if lag is None or lag <= self._log.window // RELEASE_PART:
+                self.forget(publisher)
+                publisher.release()
+
+    def forget(self, publisher: Peer) -> None:
+        """Take note that the publisher is no longer held, or gone."""
+        if self._held.pop(publisher, self) is None and not self._held:
+            self._held_before += self._clock.seconds() - self._held_since
+            if self._tick is not None:
+                self._tick.cancel()
+                self._tick = None
+
+    def _hold(self, publisher: Peer) -> None:
+        if not self._held:
+            self._held_since = self._clock.seconds()
+            self._tick = self._clock.callLater(CHECK_INTERVAL, self._on_tick)
+        self._held[publisher] = None
+        publisher.hold()
+
+    def _on_tick(self) -> None:
+        self._tick = self._clock.callLater(CHECK_INTERVAL, self._on_tick)
+        self.look()
+
+    def _fastest(self) -> Callable[[Peer], int | None]:
+        """Return a function that tells the least lag among the consumers other than a peer."""
+        since = self._clock.seconds() - self._patience
+        lags = sorted(
+            (self._log.lag(peer.cursor.position), peer.identity.number)
+            for peer in self._peers()
+            if peer.state is not State.MUTED and peer.took_at > since
+        )[:2]
+
+        def fastest(publisher: Peer) -> int | None:
+            return next((lag for lag, number in lags if number != publisher.identity.number), None)
+
+        return fastest

@@ -1,0 +1,135 @@
+"""What the factory sees of a peer, and the names of all that can happen to one."""
+
+import socket
+import struct
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Protocol
+
+from alphapulse_relay.hub.cursor import Cursor
+
+_CREDENTIALS = struct.Struct("3i")
+"""``struct ucred``: pid, uid, gid (unix(7), SO_PEERCRED)."""
+
+
+class Ending(StrEnum):
+    """Why a connection ended: the same word in code, log, metric label and docs."""
+
+    CLOSED = "closed"
+    """The peer closed it."""
+    RESET = "reset"
+    """The peer vanished without closing, or its socket failed."""
+    MAGIC = "magic"
+    """What the peer sent does not begin with the magic where a message must."""
+    SIZE = "size"
+    """The peer announced a message above the limit."""
+    OVERTAKEN = "overtaken"
+    """The peer did not read, and the end of the window reached it."""
+    SHUTDOWN = "shutdown"
+    """The relay is leaving."""
+    FAULT = "fault"
+    """The relay failed at this connection; the log has the traceback."""
+
+
+class Refusal(StrEnum):
+    """Why a connection was not accepted."""
+
+    TOO_MANY_PEERS = "too_many_peers"
+    """As many as ``--max-peers`` allows are connected."""
+
+
+class Miss(StrEnum):
+    """Why a peer did not get messages that others got."""
+
+    OVERTAKEN = "overtaken"
+    """The end of the window reached it, and its connection was closed."""
+    MUTED = "muted"
+    """It did not read while it published."""
+
+
+class State(StrEnum):
+    """How a peer stands to the log."""
+
+    LIVE = "live"
+    """It is at the head, or being sent to."""
+    BEHIND = "behind"
+    """Its socket is full: it goes on from where it is when it reads."""
+    MUTED = "muted"
+    """It publishes and does not read: nothing is sent to it until it does."""
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Who a peer is: a number that is never given twice, and what the kernel says of it.
+
+    ``pid``, ``uid``, ``gid`` and ``program`` are those of the process that connected to a Unix
+    socket; ``address`` is where another came from.
+    """
+
+    number: int
+    transport: str
+    pid: int | None = None
+    uid: int | None = None
+    gid: int | None = None
+    program: str | None = None
+    address: str | None = None
+
+    def __str__(self) -> str:
+        if self.pid is None:
+            return f"{self.number} ({self.transport} {self.address})"
+        return f"{self.number} ({self.transport} pid={self.pid} uid={self.uid} {self.program})"
+
+
+class Peer(Protocol):
+    """What the factory asks of a peer, whatever carries it."""
+
+    identity: Identity
+    cursor: Cursor
+    state: State
+    took_at: float
+    """When it last took bytes, in seconds of the factory's clock."""
+    messages_in: int
+    bytes_in: int
+    connected_at: float
+    """When it came, in seconds of the factory's clock."""
+
+    def deliver(self) -> None:
+        """Send from the cursor on, until at the head or the peer takes no more."""
+
+    def overtaken(self) -> None:
+        """Deal with it that the log is about to give up what the cursor stands on."""
+
+    def hold(self) -> None:
+        """Leave what the peer sends unread."""
+
+    def release(self) -> None:
+        """Read from the peer again."""
+
+    def read_rest(self) -> None:
+        """Take what the peer has already sent, then nothing more."""
+
+    def end(self, reason: Ending) -> None:
+        """Close the connection for that reason."""
+
+
+def identify(number: int, handle: object, address: object) -> Identity:
+    """Tell who is at the other end of a connected socket (SO_PEERCRED for Unix sockets)."""
+    if not isinstance(handle, socket.socket) or handle.family != socket.AF_UNIX:
+        host, port = getattr(address, "host", None), getattr(address, "port", None)
+        where = f"{host}:{port}" if host is not None else str(address)
+        return Identity(number, getattr(address, "type", "stream").lower(), address=where)
+    credentials = handle.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    pid, uid, gid = _CREDENTIALS.unpack(credentials)
+    return Identity(number, "unix", pid, uid, gid, program_of(pid))
+
+
+def program_of(pid: int) -> str:
+    """Return the name of a process as proc(5) ``comm`` has it; ``?`` if it cannot be read."""
+    try:
+        name = Path(f"/proc/{pid}/comm").read_bytes()
+    except OSError:
+        return "?"
+    # A process names itself: what it says must not be able to forge a log line.
+    text = name.rstrip(b"\n").decode(errors="replace")
+    return "".join(char if char.isprintable() else "?" for char in text) or "?"

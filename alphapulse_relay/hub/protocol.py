@@ -1,0 +1,217 @@
+"""A connection as a peer: what it sends goes to the factory, what the log holds goes to it.
+
+Knows the log by its cursor and the transport by its outlet; other peers it does not know.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.error import ConnectionDone, ConnectionLost
+from twisted.internet.interfaces import IDelayedCall, IPushProducer
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from alphapulse_relay.hub.cursor import Cursor
+from alphapulse_relay.hub.peer import Ending, Miss, Refusal, State, identify
+from alphapulse_relay.hub.receiver import MessageRunReceiver
+from alphapulse_relay.hub.transport import IOutlet
+from alphapulse_relay.protocol_v2.control import ErrorCode, build_error
+from alphapulse_relay.protocol_v2.errors import Rejection, WireError
+from alphapulse_relay.protocol_v2.framing import Run
+
+if TYPE_CHECKING:
+    from alphapulse_relay.hub.factory import SignalRelayFactory
+
+SENDS_PER_TURN = 16
+"""Sends to one peer before the others get their turn."""
+FAREWELL_SECONDS = 5.0
+"""How long an ordinary transport may take to send its last bytes."""
+
+
+@implementer(IPushProducer)
+class SignalRelayProtocol(MessageRunReceiver):
+    """One peer of the hub; see :class:`~alphapulse_relay.hub.peer.Peer`."""
+
+    factory: SignalRelayFactory
+    transport: Any
+    _log = Logger()
+
+    def __init__(self, factory: SignalRelayFactory) -> None:
+        super().__init__()
+        self.factory = factory
+        self.log = factory.log
+        self.rules = factory.rules
+        self.state = State.LIVE
+        self.connected_at = factory.clock.seconds()
+        self.took_at = -math.inf
+        self.messages_in = self.bytes_in = 0
+        self._reads = False  # has taken bytes after its socket was full
+        self._read_out = False  # nothing more is to be received
+        self._left = False
+        self._next_turn: IDelayedCall | None = None
+        self._last_call: IDelayedCall | None = None
+
+    # What it sends
+
+    def connectionMade(self) -> None:
+        """Join the hub."""
+        transport = self.transport
+        handle = transport.getHandle() if hasattr(transport, "getHandle") else None
+        self.identity = identify(self.factory.next_number(), handle, transport.getPeer())
+        self.cursor = Cursor(self.log, self.identity.number)
+        self.outlet = IOutlet(transport)
+        transport.registerProducer(self, True)
+        self.factory.join(self)
+
+    def runReceived(self, run: memoryview, messages: int, received_at: float) -> None:
+        """Have the run appended and sent to all others."""
+        self.messages_in += messages
+        self.bytes_in += len(run)
+        self.factory.broadcast(self, run, messages, received_at)
+
+    def messagesRejected(self, run: Run) -> None:
+        """Have the dropped messages counted and logged; the connection lives."""
+        self.factory.dropped(self, run)
+
+    def streamBroken(self, error: WireError) -> None:
+        """Tell the peer what was wrong and close."""
+        self.factory.counters.dropped[error.reason] += 1
+        self._log.warn("broken stream: peer {peer}: {error}", peer=self.identity, error=error)
+        self.end(Ending(error.reason.value), build_farewell(ErrorCode.BROKEN_STREAM, str(error)))
+
+    def hold(self) -> None:
+        """Leave what the peer sends unread."""
+        self.transport.pauseProducing()
+
+    def release(self) -> None:
+        """Read from the peer again."""
+        if not self._read_out:
+            self.transport.resumeProducing()
+
+    def read_rest(self) -> None:
+        """Take what the peer has already sent, then nothing more."""
+        self._read_out = True
+        self.outlet.read_rest()
+
+    # What it is sent
+
+    def deliver(self) -> None:
+        """Send from the cursor on, until at the head or the peer takes no more."""
+        cursor = self.cursor
+        for _ in range(SENDS_PER_TURN):
+            data = cursor.next()
+            if data:
+                self._send(data)
+            elif cursor.away:
+                self._rejoin()
+            if self.state is not State.LIVE or cursor.at_head:
+                return
+        self._go_on_next_turn()
+
+    def pauseProducing(self) -> None:
+        """Take note that the peer's socket is full."""
+        if self.state is State.LIVE:
+            self.state = State.BEHIND
+
+    def resumeProducing(self) -> None:
+        """Go on: the peer has taken bytes and there is room for more."""
+        self._reads = True
+        self.state = State.LIVE
+        self.deliver()
+        self.factory.progressed()
+
+    def stopProducing(self) -> None:
+        """Send no more: the peer will not read again, though it may still publish."""
+        self.state = State.MUTED
+        self.cursor.leave()
+        self.cursor.rest = b""
+
+    def overtaken(self) -> None:
+        """Let a publisher that never reads live on, muted; close on anybody else."""
+        if self.messages_in and not self._reads:
+            self.state = State.MUTED
+            self.cursor.leave()
+            self._log.info("peer muted: {peer} publishes and does not read", peer=self.identity)
+        else:
+            self.factory.counters.missed[Miss.OVERTAKEN] += self.cursor.missing
+            self.end(Ending.OVERTAKEN)
+
+    def _send(self, data: memoryview) -> None:
+        sent = self.outlet.send(data)
+        if sent:
+            self.cursor.advance(sent)
+            self.took_at = self.factory.clock.seconds()
+
+    def _rejoin(self) -> None:
+        missed = self.cursor.missing
+        self.cursor.rejoin()
+        self.factory.counters.missed[Miss.MUTED] += missed
+        self._log.info(
+            "peer reads again: {peer}, {missed} messages were not sent to it",
+            peer=self.identity,
+            missed=missed,
+        )
+
+    def _go_on_next_turn(self) -> None:
+        if self._next_turn is None:
+            self._next_turn = self.factory.clock.callLater(0, self._on_next_turn)
+
+    def _on_next_turn(self) -> None:
+        self._next_turn = None
+        if self.state is State.LIVE and not self._left:
+            self.deliver()
+
+    # How it ends
+
+    def end(self, reason: Ending, farewell: bytes = b"") -> None:
+        """Close the connection for that reason; the farewell goes only to a peer that keeps up."""
+        if self._left:
+            return
+        writable = self.state is State.LIVE and not self.cursor.mid_message
+        self._leave(reason)
+        if writable:
+            self.outlet.close(farewell)
+            abort = self.transport.abortConnection
+            self._last_call = self.factory.clock.callLater(FAREWELL_SECONDS, abort)
+        else:
+            self.transport.abortConnection()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """Leave the hub, if not done already."""
+        if reason.check(ConnectionDone):
+            self._leave(Ending.CLOSED)
+        else:
+            self._leave(Ending.RESET if reason.check(ConnectionLost) else Ending.FAULT)
+        for call in (self._next_turn, self._last_call):
+            if call is not None and call.active():
+                call.cancel()
+
+    def _leave(self, reason: Ending) -> None:
+        if not self._left:
+            self._left = True
+            if self.torn:
+                self.factory.counters.dropped[Rejection.TORN] += 1
+            self.cursor.leave()
+            self.factory.leave(self, reason)
+
+
+class Refuser(Protocol):
+    """Tells a connection why it is not taken, and closes it."""
+
+    def __init__(self, reason: Refusal) -> None:
+        self._reason = reason
+
+    def connectionMade(self) -> None:
+        """Send an Error and close."""
+        farewell = build_farewell(ErrorCode.TOO_MANY_PEERS, f"refused: {self._reason}")
+        IOutlet(self.transport).close(farewell)
+
+
+def build_farewell(code: ErrorCode, text: str) -> bytes:
+    """Return an Error message made now."""
+    return build_error(code, text, timestamp=time.time_ns())

@@ -1,0 +1,115 @@
+"""Bytes in, runs of whole messages out: a Protocol that frames by the V2 header.
+
+What ``Int32StringReceiver`` does for length prefixes, this does for Protocol V2, except that the
+bytes are received straight into the log and handed on as runs. It knows neither peers nor
+delivery.
+"""
+
+from time import perf_counter
+
+from twisted.internet.protocol import Protocol
+
+from alphapulse_relay.hub.log import Log
+from alphapulse_relay.protocol_v2.errors import WireError
+from alphapulse_relay.protocol_v2.framing import Rules, Run, check, message_size
+from alphapulse_relay.protocol_v2.header import HEADER_SIZE
+
+RECEIVE_SIZE = 64 * 1024
+"""Bytes asked of a socket at once: what the kernel gives at most from one write of a peer."""
+GATHER_SIZE = 4 * 1024
+"""From this size on a torn message is gathered apart until it is whole, instead of being copied
+in front of each further piece: so the cost stays linear however it is cut."""
+
+
+class MessageRunReceiver(Protocol):
+    """Receives into ``log`` by ``rules`` and calls :meth:`runReceived` with each run.
+
+    Either transport drives it: one that receives into a buffer (:meth:`getBuffer`, then
+    :meth:`bufferUpdated`, as ``asyncio.BufferedProtocol``) or an ordinary one
+    (:meth:`dataReceived`).
+    """
+
+    log: Log
+    rules: Rules
+
+    def __init__(self) -> None:
+        self._torn = b""
+        self._gather = bytearray()
+        self._gathered = 0
+        self._broken = False
+
+    @property
+    def torn(self) -> int:
+        """Bytes of a message whose end has not come."""
+        return self._gathered or len(self._torn)
+
+    def runReceived(self, run: memoryview, messages: int, received_at: float) -> None:
+        """Take whole, checked messages that lie behind the log's head; override.
+
+        ``received_at`` is when their last bytes were received, in ``perf_counter`` seconds.
+        """
+        raise NotImplementedError
+
+    def messagesRejected(self, run: Run) -> None:
+        """Take note that messages of a sound stream were dropped; override."""
+        raise NotImplementedError
+
+    def streamBroken(self, error: WireError) -> None:
+        """Take note that the stream cannot be read on, and close; override."""
+        raise NotImplementedError
+
+    def getBuffer(self) -> memoryview:
+        """Return where the next bytes belong. Good until anything else is appended to the log."""
+        if self._gather:
+            return memoryview(self._gather)[self._gathered :]
+        torn = len(self._torn)
+        space = self.log.space(torn + RECEIVE_SIZE)
+        space[:torn] = self._torn
+        return space[torn:]
+
+    def bufferUpdated(self, length: int) -> None:
+        """Take note that ``length`` bytes were put where :meth:`getBuffer` said."""
+        if not self._gather:
+            end = len(self._torn) + length
+            self._chunkReceived(self.log.space(len(self._torn) + RECEIVE_SIZE), end)
+            return
+        self._gathered += length
+        end = len(self._gather)
+        if self._gathered == end:
+            chunk = self.log.space(end)
+            chunk[:] = self._gather
+            self._gather, self._gathered = bytearray(), 0
+            self._chunkReceived(chunk, end)
+
+    def dataReceived(self, data: bytes) -> None:
+        """Take bytes from an ordinary transport."""
+        view = memoryview(data)
+        while view and not self._broken:
+            space = self.getBuffer()
+            length = min(len(space), len(view))
+            space[:length] = view[:length]
+            self.bufferUpdated(length)
+            view = view[length:]
+
+    def _chunkReceived(self, chunk: memoryview, end: int) -> None:
+        received_at = perf_counter()
+        run = check(chunk, end, self.rules)
+        self._keep(chunk[run.consumed : end] if run.broken is None else chunk[:0])
+        if run.rejected:
+            self.messagesRejected(run)
+        if run.messages:
+            self.runReceived(chunk[: run.accepted], run.messages, received_at)
+        if run.broken is not None:
+            self._broken = True
+            self.streamBroken(run.broken)
+
+    def _keep(self, torn: memoryview) -> None:
+        """Put the torn beginning of a message aside: the space behind the head is everybody's."""
+        size = message_size(torn)
+        if len(torn) < HEADER_SIZE or size < GATHER_SIZE:
+            self._torn = bytes(torn)
+        else:
+            self._torn = b""
+            self._gather = bytearray(size)
+            self._gathered = len(torn)
+            self._gather[: self._gathered] = torn

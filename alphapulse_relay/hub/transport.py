@@ -1,0 +1,189 @@
+"""Ports and transports tuned for the hub, and what makes an ordinary transport do.
+
+A relay's own transport receives into the buffer that its protocol names and is sent bytes as they
+lie in the log: nothing is queued in between. It knows sockets and the reactor; messages it does
+not.
+"""
+
+from contextlib import suppress
+from typing import Any
+
+from twisted.internet import main, tcp, unix
+from twisted.internet.error import ConnectionAborted
+from twisted.internet.interfaces import ITransport
+from twisted.python.components import registerAdapter
+from twisted.python.failure import Failure
+from zope.interface import Interface, implementer
+
+LISTEN_BACKLOG = 4096
+"""Connections that may wait to be accepted: all consumers reconnect at once after a restart.
+The kernel cuts it to net.core.somaxconn, 4096 by default (listen(2))."""
+READS_PER_TURN = 16
+"""Receives from one peer before the others get their turn: 1 MiB."""
+SEND_LIMIT = 256 * 1024
+"""Bytes offered to a socket at once: more than its buffer takes by default (212,992 bytes)."""
+REST_LIMIT = 8 * 1024 * 1024
+"""Bytes read at most from a peer that has closed or is about to be closed: more than a socket
+holds (net.core.wmem_max is 4 MiB or less), so that only one that goes on sending is cut."""
+COPY_LIMIT = 64 * 1024
+"""Bytes copied into an ordinary transport at once: it asks for a pause when it holds as much."""
+
+
+class IOutlet(Interface):
+    """How a protocol sends, whatever the transport.
+
+    When an outlet is full it calls the registered producer's ``pauseProducing``, and
+    ``resumeProducing`` when there is room again; ``stopProducing`` when nothing more can be sent.
+    """
+
+    def send(data: memoryview) -> int:
+        """Take some of the bytes, without keeping the view, and return how many."""
+
+    def read_rest() -> None:
+        """Receive what the peer has already sent, and no more after that."""
+
+    def close(farewell: bytes) -> None:
+        """Close the connection, with these last bytes if they can be sent without waiting."""
+
+
+@implementer(IOutlet)
+class RelayTransport(unix.Server):
+    """A connected Unix socket that receives into its protocol's buffer and sends from the log."""
+
+    protocol: Any
+    producer: Any
+    _reading = False
+
+    def startReading(self) -> None:
+        """Ask the reactor for bytes."""
+        self._reading = True
+        super().startReading()
+
+    def stopReading(self) -> None:
+        """Ask the reactor for no more bytes."""
+        self._reading = False
+        super().stopReading()
+
+    def doRead(self) -> Exception | None:  # type: ignore[override]
+        """Receive until the socket is empty, the turn is over, or the protocol wants no more."""
+        for _ in range(READS_PER_TURN):
+            # The reactor may still have an event for us from before the protocol was held.
+            if not self._reading:
+                return None
+            space = self.protocol.getBuffer()
+            received = self._receive(space)
+            if not isinstance(received, int):
+                return received
+            self.protocol.bufferUpdated(received)
+            if received < len(space):
+                return None
+        return None
+
+    def _receive(self, space: memoryview) -> int | Exception | None:
+        """Return how much was received, why the connection is over, or None for nothing yet."""
+        try:
+            received = self.socket.recv_into(space)
+        except BlockingIOError:
+            return None
+        except OSError:
+            return main.CONNECTION_LOST
+        return received or main.CONNECTION_DONE
+
+    def doWrite(self) -> None:
+        """Tell the producer that there is room."""
+        self.stopWriting()
+        self.producer.resumeProducing()
+
+    def send(self, data: memoryview) -> int:
+        """Send what the socket takes without waiting; see :class:`IOutlet`."""
+        offered = data[:SEND_LIMIT]
+        try:
+            sent = self.socket.send(offered)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            # It will never read again, yet may have sent what is still to be received: only the
+            # end of its stream ends the connection.
+            self.producer.stopProducing()
+            return 0
+        if sent < len(offered):
+            self.startWriting()
+            self.producer.pauseProducing()
+        return sent
+
+    def write(self, data: bytes) -> None:
+        """Refuse: nothing is queued here, so what the socket does not take would be lost."""
+        raise NotImplementedError("a relay transport sends, it does not queue")
+
+    writeSequence = write  # type: ignore[assignment]  # noqa: N815 - ITransport's name
+
+    def read_rest(self) -> None:
+        """Receive what the peer has already sent, and no more after that."""
+        self._receive_rest()
+        self.stopReading()
+
+    def _receive_rest(self) -> None:
+        left = REST_LIMIT
+        while left > 0 and not self._aborting:
+            received = self._receive(self.protocol.getBuffer())
+            if not isinstance(received, int):
+                return
+            self.protocol.bufferUpdated(received)
+            left -= received
+
+    def close(self, farewell: bytes) -> None:
+        """Close at once; the farewell goes out if it fits the socket's buffer."""
+        with suppress(OSError):
+            self.socket.send(farewell)
+        self.abortConnection()
+
+    def connectionLost(self, reason: Failure) -> None:
+        """Hand on what was sent before the end: a held publisher may have closed long ago."""
+        if self.connected and not reason.check(ConnectionAborted):
+            self._receive_rest()
+        super().connectionLost(reason)
+
+
+class RelayPort(unix.Port):
+    """A listening Unix socket whose connections are :class:`RelayTransport`.
+
+    The path on disk is not its business: it is removed by who claimed it, and only if it is still
+    the same socket.
+    """
+
+    transport = RelayTransport
+
+    def connectionLost(self, reason: Failure) -> None:
+        """Close the socket and leave its path alone."""
+        tcp.Port.connectionLost(self, reason)
+
+
+@implementer(IOutlet)
+class OrdinaryOutlet:
+    """Sends to any Twisted transport, which paces by its producer interface.
+
+    Copies at most what the transport lets its buffer grow to.
+    """
+
+    def __init__(self, transport: Any) -> None:
+        self._transport = transport
+
+    def send(self, data: memoryview) -> int:
+        """Have the transport keep a copy of some of the bytes; return how many."""
+        copy = bytes(data[:COPY_LIMIT])
+        self._transport.write(copy)
+        return len(copy)
+
+    def read_rest(self) -> None:
+        """Receive no more; what the kernel still holds is not in reach of this transport."""
+        self._transport.pauseProducing()
+
+    def close(self, farewell: bytes) -> None:
+        """Close once all that was written, and the farewell, are sent."""
+        # A transport waits for its producer to be gone before it closes.
+        self._transport.unregisterProducer()
+        self._transport.write(farewell)
+        self._transport.loseConnection()
+
+
+registerAdapter(OrdinaryOutlet, ITransport, IOutlet)
