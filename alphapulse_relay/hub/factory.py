@@ -173,23 +173,23 @@ class SignalRelayFactory(ServerFactory):
         """Take note that a peer has taken bytes or is gone: others may have waited for that."""
         self.pace.look()
         if self._drained is not None and self._nobody_behind():
-            drained, self._drained = self._drained, None
-            drained.callback(None)
+            self.cut_drain()
 
     def drain(self, seconds: float) -> Deferred[None]:
         """Read what was already sent, deliver it, and end all connections.
 
-        Fires when that is done; whoever has not taken everything by then is cut after ``seconds``.
+        Fires when that is done; whoever has not taken everything after ``seconds`` is cut.
         """
         self._drained = drained = Deferred[None]()
         for peer in self._everybody():
             peer.read_rest()
-        timeout = self.clock.callLater(seconds, self._give_up)
+        timeout = self.clock.callLater(seconds, self.cut_drain)
         drained.addCallback(self._end_all, timeout)
         self.progressed()
         return drained
 
-    def _give_up(self) -> None:
+    def cut_drain(self) -> None:
+        """End all connections now, if they are being drained."""
         if self._drained is not None:
             drained, self._drained = self._drained, None
             drained.callback(None)

@@ -1,0 +1,214 @@
+"""The service: puts the rooms together, and starts and stops them in order.
+
+Alone knows all rooms. twistd finds ``Options`` and ``makeService`` here.
+"""
+
+import os
+import resource
+import signal
+import sys
+from collections.abc import Mapping
+from types import FrameType
+from typing import Any, NoReturn
+
+from twisted.application.service import IService, MultiService, Service
+from twisted.application.strports import service as endpoint_service
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.error import CannotListenError
+from twisted.logger import ILogObserver, Logger
+from twisted.python.components import Componentized
+
+from alphapulse_relay import __version__
+from alphapulse_relay.hub.factory import SignalRelayFactory
+from alphapulse_relay.hub.transport import LISTEN_BACKLOG, RelayPort
+from alphapulse_relay.logs import observer
+from alphapulse_relay.options import Options, Settings
+from alphapulse_relay.unix_socket import SocketPath, StartError
+from alphapulse_relay.web.site import build_site
+
+__all__ = ["Options", "SignalRelayService", "makeService"]
+
+DRAIN_SECONDS = 5.0
+"""How long a relay that was told to leave waits for consumers to take what was sent to them."""
+SPARE_DESCRIPTORS = 64
+"""Descriptors beyond the peers': listeners, log, epoll, side port, and those being refused."""
+
+
+class ListenerService(Service):
+    """The Unix socket: claimed and bound with the rights that twistd starts with."""
+
+    def __init__(self, settings: Settings, hub: SignalRelayFactory, reactor: Any) -> None:
+        self._path = SocketPath(settings.socket)
+        self._port = RelayPort(
+            os.fsencode(settings.socket), hub, LISTEN_BACKLOG, settings.socket_mode, reactor
+        )
+
+    def check(self) -> None:
+        """Raise :class:`StartError` for what would keep the relay from starting."""
+        self._path.check()
+
+    def privilegedStartService(self) -> None:
+        """Listen. Raises :class:`StartError` if the path cannot be had."""
+        self._path.claim()
+        self._port.startListening()
+        self._path.bound()
+        super().privilegedStartService()
+
+    def stopService(self) -> Deferred[None]:
+        """Accept no more, then remove the socket."""
+        super().stopService()
+        stopped: Deferred[None] = maybeDeferred(self._port.stopListening)
+        return stopped.addCallback(lambda _: self._path.release())
+
+
+class SignalRelayService(MultiService):
+    """The relay. ``twistd`` are the options of twistd itself, by which it is told where to log;
+    without them the log is left to it."""  # noqa: D205, D209
+
+    _log = Logger()
+
+    def __init__(self, settings: Settings, twistd: Mapping[str, Any] | None, reactor: Any) -> None:
+        super().__init__()
+        self.settings = settings
+        self._twistd = twistd
+        self._reactor = reactor
+        self.hub = SignalRelayFactory(
+            reactor,
+            settings.rules,
+            window=settings.backlog,
+            hold=settings.hold,
+            max_peers=settings.max_peers,
+            verbose=settings.log_level == "debug",
+        )
+        self._listener = ListenerService(settings, self.hub, reactor)
+        self._listener.setServiceParent(self)
+        for endpoint in settings.listen:
+            endpoint_service(endpoint, self.hub, reactor).setServiceParent(self)
+        if settings.web is not None:
+            site = build_site(self.hub, self.is_ready)
+            endpoint_service(settings.web, site, reactor).setServiceParent(self)
+
+    def is_ready(self) -> bool:
+        """Tell whether connections are accepted."""
+        return bool(self.running)
+
+    def check(self) -> None:
+        """Raise :class:`StartError` for what can be seen to be wrong before anything is done."""
+        self._listener.check()
+
+    def setServiceParent(self, parent: IService) -> None:
+        """Join an application, and have its log go where and how the options say."""
+        super().setServiceParent(parent)
+        if self._twistd is None or not isinstance(parent, Componentized):
+            return
+        settings = self.settings
+        log_observer = observer(settings.log_level, settings.log_format, self._twistd)
+        if log_observer is not None:
+            parent.setComponent(ILogObserver, log_observer)
+
+    def privilegedStartService(self) -> None:
+        """Listen everywhere. What fails ends the process with one line."""
+        settings = self.settings
+        try:
+            if settings.cpu is not None:
+                os.sched_setaffinity(0, {settings.cpu})
+            self.hub.max_peers = raise_descriptor_limit(settings.max_peers)
+            super().privilegedStartService()
+        except StartError as error:
+            self._fail(str(error), error.status)
+        except CannotListenError as error:
+            self._fail(f"cannot listen on {error.interface}:{error.port}: {error.socketError}")
+        except OSError as error:
+            self._fail(str(error))
+        if self.hub.max_peers < settings.max_peers:
+            self._log.warn(
+                "the limit of open files allows {possible} peers, not {wanted}: raise it with "
+                "'ulimit -n' or LimitNOFILE=",
+                possible=self.hub.max_peers,
+                wanted=settings.max_peers,
+            )
+
+    def startService(self) -> None:
+        """Serve."""
+        super().startService()
+        self._reactor.callWhenRunning(self._handle_signals)
+        self._log.info(
+            "signal relay {version} serves {socket}: validate={validate}, window of {window} "
+            "bytes, at most {peers} peers, side port {web}",
+            version=__version__,
+            socket=str(self.settings.socket),
+            validate=self.settings.validate.value,
+            window=self.settings.backlog,
+            peers=self.hub.max_peers,
+            web=self.settings.web or "none",
+        )
+
+    def stopService(self) -> Deferred[None]:
+        """Accept no more, deliver what was sent, then end the connections and the side port."""
+        self.running = 0
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        await self._listener.stopService()
+        await self.hub.drain(DRAIN_SECONDS)
+        await super().stopService()
+
+    def _handle_signals(self) -> None:
+        # twistd's own handler would end the process by the same signal once all is done: to a
+        # shell or a supervisor a relay that left in order looks like one that was killed.
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._on_signal)
+
+    def _on_signal(self, number: int, _: FrameType | None) -> None:
+        self._reactor.callFromThread(self._leave, signal.Signals(number).name)
+
+    def _leave(self, name: str) -> None:
+        """Leave in order at the first signal, at once at the second."""
+        if self.running:
+            self._log.info("{signal}: leaving", signal=name)
+            self._reactor.stop()
+        else:
+            self._log.info("{signal}: leaving at once", signal=name)
+            self.hub.cut_drain()
+
+    def _fail(self, message: str, status: int = os.EX_CONFIG) -> NoReturn:
+        self._log.error("cannot start: {message}", message=message)
+        exit_with(message, status)
+
+
+def makeService(options: Options) -> SignalRelayService:
+    """Return the relay for parsed options. What is wrong with the socket ends the process here,
+    where a daemon's caller still sees it."""  # noqa: D205, D209
+    from twisted.internet import reactor  # noqa: PLC0415 - installed by twistd just before
+
+    relay = SignalRelayService(options.settings, options.parent or {}, reactor)
+    try:
+        relay.check()
+    except StartError as error:
+        exit_with(str(error), error.status)
+    return relay
+
+
+def exit_with(message: str, status: int) -> NoReturn:
+    """End the process with one line on standard error."""
+    # Once twistd logs, sys.stderr leads into the log.
+    print(f"signal-relay: {message}", file=sys.__stderr__)
+    raise SystemExit(status)
+
+
+def raise_descriptor_limit(peers: int) -> int:
+    """Raise the limit of open files so that so many peers fit; return how many do.
+
+    Only root may go beyond the hard limit (getrlimit(2)).
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = peers + SPARE_DESCRIPTORS
+    if resource.RLIM_INFINITY in (soft, hard) or soft >= wanted:
+        return peers
+    for limit in ((wanted, max(hard, wanted)), (min(wanted, hard), hard)):
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limit)
+        except (OSError, ValueError):
+            continue
+        return min(peers, limit[0] - SPARE_DESCRIPTORS)
+    return min(peers, soft - SPARE_DESCRIPTORS)

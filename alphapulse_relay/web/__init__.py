@@ -1,0 +1,1 @@
+"""The side port: metrics, health and status. Reads the hub, never changes it."""

@@ -1,0 +1,179 @@
+"""What Prometheus scrapes: the hub's plain counters as metric families.
+
+Rendered in the reactor: the hub is only read, and a scrape costs less than a thread that would
+compete for the interpreter's lock. Names follow Prometheus's conventions: base units, counters end
+in ``_total``, no label with one value per connection.
+"""
+
+import platform
+from collections.abc import Callable, Iterable, Iterator
+from itertools import accumulate
+
+from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+    Metric,
+)
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
+from twisted.internet.interfaces import IReactorTime
+
+from alphapulse_relay import __version__
+from alphapulse_relay.hub.counters import Histogram
+from alphapulse_relay.hub.factory import SignalRelayFactory
+from alphapulse_relay.hub.peer import State
+
+CACHE_SECONDS = 1.0
+"""How long a rendering is served again: scraping in a loop must not slow the hub."""
+_NS = 1_000_000_000
+
+
+class HubCollector(Collector):
+    """Reads the hub when it is scraped. ``ready`` tells whether the relay accepts connections."""
+
+    def __init__(self, hub: SignalRelayFactory, ready: Callable[[], bool]) -> None:
+        self._hub = hub
+        self._ready = ready
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield all families."""
+        yield InfoMetricFamily(
+            "signal_relay_build",
+            "Version of the relay and of Python",
+            {"version": __version__, "python": platform.python_version()},
+        )
+        yield from self._messages()
+        yield from self._connections()
+        yield from self._flow()
+
+    def _messages(self) -> Iterator[Metric]:
+        hub, counters = self._hub, self._hub.counters
+        yield _counter(
+            "messages_received",
+            "Messages that passed the checks and were accepted",
+            counters.messages_received,
+        )
+        yield _counter("bytes_received", "Bytes of the accepted messages", counters.bytes_received)
+        yield _counter(
+            "messages_delivered",
+            "Messages delivered whole, counted once for each peer that got one",
+            hub.messages_delivered,
+        )
+        yield _counter("bytes_delivered", "Bytes delivered, to all peers", hub.bytes_delivered)
+        yield _by_label(
+            "messages_dropped",
+            "Messages that were not accepted, by the rule that they broke",
+            "reason",
+            counters.dropped.items(),
+        )
+        yield _by_label(
+            "messages_missed",
+            "Messages that a connected peer did not get, by reason",
+            "reason",
+            counters.missed.items(),
+        )
+        yield self._types()
+
+    def _types(self) -> Metric:
+        counters = self._hub.counters
+        by_type = ((str(number), count) for number, count in enumerate(counters.types) if count)
+        return _by_label(
+            "tlv_messages",
+            "Accepted messages that hold a TLV of the type; malformed: whose TLVs cannot be read",
+            "type",
+            [*by_type, ("malformed", counters.malformed)],
+        )
+
+    def _connections(self) -> Iterator[Metric]:
+        hub, counters = self._hub, self._hub.counters
+        yield _counter("connections_accepted", "Connections that became peers", counters.accepted)
+        yield _by_label(
+            "connections_refused",
+            "Connections not accepted, by reason",
+            "reason",
+            counters.refused.items(),
+        )
+        yield _by_label(
+            "connections_ended",
+            "Connections that ended, by reason",
+            "reason",
+            counters.ended.items(),
+        )
+        peers = GaugeMetricFamily(
+            "signal_relay_peers", "Connected peers, by how they stand to the log", labels=["state"]
+        )
+        states = [peer.state for peer in hub.peers]
+        for state in State:
+            peers.add_metric([state.value], states.count(state))
+        yield peers
+        yield _gauge("ready", "1 while the relay accepts connections", int(self._ready()))
+
+    def _flow(self) -> Iterator[Metric]:
+        hub, counters = self._hub, self._hub.counters
+        lag = max((peer.cursor.behind for peer in hub.peers), default=0)
+        yield _gauge(
+            "largest_lag_bytes", "Bytes that the peer furthest behind has still to be sent", lag
+        )
+        yield _gauge("window_bytes", "Memory that the log may take", hub.log.window)
+        yield _counter("held_seconds", "Time in which publishers were held", hub.pace.held_seconds)
+        yield _gauge("held_publishers", "Publishers that are held now", hub.pace.held)
+        yield _histogram(
+            "forward_seconds",
+            "From the receipt of a chunk to its last write to a peer that keeps up",
+            counters.forward,
+        )
+        yield _histogram(
+            "signal_age_seconds",
+            "From a message's own timestamp to its receipt; not for messages without one",
+            counters.age,
+            unit=_NS,
+        )
+
+
+class Exposition:
+    """The rendered metrics of a hub, kept for a second."""
+
+    def __init__(
+        self, hub: SignalRelayFactory, ready: Callable[[], bool], clock: IReactorTime
+    ) -> None:
+        self._clock = clock
+        self._registry = CollectorRegistry()
+        self._registry.register(HubCollector(hub, ready))
+        ProcessCollector(registry=self._registry)
+        self._kept: dict[str, tuple[float, bytes]] = {}
+
+    def render(self, accept: str) -> tuple[str, bytes]:
+        """Return content type and body in the format that an Accept header asks for."""
+        encode, content_type = choose_encoder(accept)
+        now = self._clock.seconds()
+        rendered_at, body = self._kept.get(content_type, (0.0, b""))
+        if not body or not 0 <= now - rendered_at < CACHE_SECONDS:
+            body = encode(self._registry)
+            self._kept[content_type] = now, body
+        return content_type, body
+
+
+def _counter(name: str, help_text: str, value: float) -> Metric:
+    return CounterMetricFamily(f"signal_relay_{name}", help_text, value)
+
+
+def _gauge(name: str, help_text: str, value: float) -> Metric:
+    return GaugeMetricFamily(f"signal_relay_{name}", help_text, value)
+
+
+def _by_label(name: str, help_text: str, label: str, values: Iterable[tuple[str, int]]) -> Metric:
+    family = CounterMetricFamily(f"signal_relay_{name}", help_text, labels=[label])
+    for key, value in values:
+        family.add_metric([str(key)], value)
+    return family
+
+
+def _histogram(name: str, help_text: str, histogram: Histogram, unit: int = 1) -> Metric:
+    bounds = [f"{bound / unit:g}" for bound in histogram.bounds]
+    buckets = list(zip([*bounds, "+Inf"], accumulate(histogram.counts), strict=True))
+    return HistogramMetricFamily(
+        f"signal_relay_{name}", help_text, buckets=buckets, sum_value=histogram.total / unit
+    )

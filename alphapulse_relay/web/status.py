@@ -1,0 +1,93 @@
+"""The relay's state as one JSON document, for people and their scripts.
+
+Its shape is told in ``docs/operations.md``; keys are only ever added.
+"""
+
+import os
+import time
+from typing import Any
+
+from alphapulse_relay import __version__
+from alphapulse_relay.hub.factory import Departure, SignalRelayFactory
+from alphapulse_relay.hub.peer import Identity, Peer
+
+
+class Status:
+    """Describes a hub. The relay counts as started when this is made."""
+
+    def __init__(self, hub: SignalRelayFactory) -> None:
+        self._hub = hub
+        self._started_at = time.time()
+        self._started = hub.clock.seconds()
+
+    def describe(self, *, ready: bool) -> dict[str, Any]:
+        """Return the document: times in seconds, sizes in bytes."""
+        hub = self._hub
+        now = hub.clock.seconds()
+        return {
+            "version": __version__,
+            "pid": os.getpid(),
+            "started_at": self._started_at,
+            "uptime_seconds": now - self._started,
+            "ready": ready,
+            "counters": _counters(hub),
+            "log": {"head": hub.log.head, "tail": hub.log.tail, "window": hub.log.window},
+            "held": hub.pace.held,
+            "peers": [_peer(peer, now) for peer in hub.peers],
+            "departed": [_departure(departure) for departure in hub.departed],
+        }
+
+
+def _counters(hub: SignalRelayFactory) -> dict[str, Any]:
+    counters = hub.counters
+    return {
+        "messages_received": counters.messages_received,
+        "bytes_received": counters.bytes_received,
+        "messages_delivered": hub.messages_delivered,
+        "bytes_delivered": hub.bytes_delivered,
+        "dropped": counters.dropped,
+        "missed": counters.missed,
+        "connections": {
+            "accepted": counters.accepted,
+            "refused": counters.refused,
+            "ended": counters.ended,
+        },
+        "tlv_messages": {str(number): n for number, n in enumerate(counters.types) if n},
+        "malformed": counters.malformed,
+        "held_seconds": hub.pace.held_seconds,
+    }
+
+
+def _identity(identity: Identity) -> dict[str, Any]:
+    return {
+        "number": identity.number,
+        "transport": identity.transport,
+        "pid": identity.pid,
+        "uid": identity.uid,
+        "gid": identity.gid,
+        "name": identity.program,
+        "address": identity.address,
+    }
+
+
+def _peer(peer: Peer, now: float) -> dict[str, Any]:
+    return {
+        **_identity(peer.identity),
+        "state": peer.state,
+        "connected_seconds": now - peer.connected_at,
+        "messages_in": peer.messages_in,
+        "bytes_in": peer.bytes_in,
+        "messages_out": peer.cursor.messages_out,
+        "bytes_out": peer.cursor.bytes_out,
+        "bytes_behind": peer.cursor.behind,
+    }
+
+
+def _departure(departure: Departure) -> dict[str, Any]:
+    return {
+        **_identity(departure.identity),
+        "reason": departure.reason,
+        "at": departure.at,
+        "messages_in": departure.messages_in,
+        "messages_out": departure.messages_out,
+    }
