@@ -46,7 +46,8 @@ def build_error(code: ErrorCode, text: str, *, timestamp: int) -> bytes:
 
     ``timestamp`` is in nanoseconds since the epoch.
     """
-    value = _CODE.pack(code) + text.encode()[:ERROR_TEXT_MAX]
+    whole_characters = text.encode()[:ERROR_TEXT_MAX].decode(errors="ignore")
+    value = _CODE.pack(code) + whole_characters.encode()
     return build_message(
         build_tlv(ControlType.ERROR, value),
         source=RELAY_SOURCE,

@@ -144,7 +144,7 @@ def _broken(chunk: memoryview, start: int, size: int, rules: Rules) -> WireError
 
 
 def _false_start(chunk: memoryview, start: int, end: int) -> WireError | None:
-    """Look at fewer bytes than a header: do they at least begin with the magic?"""
+    """Find fewer bytes than a header that do not even begin with the magic."""
     end = min(end, start + len(MAGIC_BYTES))
     if chunk[start:end] == MAGIC_BYTES[: end - start]:
         return None
@@ -175,36 +175,41 @@ class MessageReader:
     def __init__(self, rules: Rules | None = None) -> None:
         self.rules = rules or Rules(level=Level.FRAMING)
         self.pending = bytearray()
-        """The torn beginning of a message, at most ``max_message`` bytes."""
+        """The torn beginning of a message, less than ``max_message`` bytes."""
         self._wanted = HEADER_SIZE
+        self._broken: WireError | None = None
 
     def feed(self, data: bytes) -> Iterator[bytes]:
         """Take the next bytes of the stream and yield the messages that they complete.
 
         Raises :class:`WireError` (``magic`` or ``size``), after the whole messages before it, if
-        the stream cannot be read on.
+        the stream cannot be read on; and again whenever it is fed after that. The bytes are taken
+        as the iterator runs, so each one must be run to its end before the next feed.
         """
+        if self._broken is not None:
+            raise self._broken
         self.pending += data
         if len(self.pending) < self._wanted and len(self.pending) >= HEADER_SIZE:
             return  # a large message is gathered without a look at each piece
         chunk = self.pending
         with memoryview(chunk) as view:
             run = check(view, len(chunk), self.rules)
-        self.pending = chunk[run.consumed :]
-        self._wanted = wanted(self.pending)
+        self._broken = run.broken
+        self.pending = chunk[run.consumed :] if run.broken is None else bytearray()
+        self._wanted = message_size(self.pending)
         yield from split(bytes(chunk[: run.accepted]))
-        if run.broken is not None:
-            raise run.broken
+        if self._broken is not None:
+            raise self._broken
 
 
-def wanted(torn: bytes | bytearray | memoryview) -> int:
-    """Return how many bytes the message that ``torn`` begins will have, as far as is known.
+def message_size(message: bytes | bytearray | memoryview) -> int:
+    """Return how many bytes the message has whose first bytes are given.
 
-    32 while its header is incomplete.
+    32 as long as not even its header is complete.
     """
-    if len(torn) < HEADER_SIZE:
+    if len(message) < HEADER_SIZE:
         return HEADER_SIZE
-    return HEADER_SIZE + int(_CHECKED_FIELDS.unpack_from(torn)[2])
+    return HEADER_SIZE + int(_CHECKED_FIELDS.unpack_from(message)[2])
 
 
 def split(run: bytes) -> Iterator[bytes]:

@@ -16,6 +16,8 @@ EXTENDED = 255
 STANDARD_HEADER_SIZE = 2
 EXTENDED_HEADER_SIZE = 5
 LEGACY_HEADER_SIZE = 4
+LEGACY_TYPE_MAX = 255
+"""Largest type in a legacy TLV: it has two bytes for it, but the types are those of one."""
 STANDARD_MAX = 255
 """Most bytes in a standard TLV's value: its length is a u8."""
 EXTENDED_MAX = 65_535
@@ -26,7 +28,7 @@ _LEGACY = struct.Struct("<HH")
 
 
 class TLV(NamedTuple):
-    """A type (0-254) and its value."""
+    """A type (0-254; of a legacy writer also 255) and its value."""
 
     type: int
     value: bytes
@@ -86,14 +88,15 @@ def spans(data: bytes | memoryview, start: int, stop: int) -> Iterator[Span]:
 def legacy_spans(data: bytes | memoryview, start: int, stop: int) -> Iterator[Span]:
     """Walk TLVs as legacy writers make them: type u16, length u16, value.
 
-    Raises :class:`WireError` (``tlv``) where one is cut short or its type is above 254.
+    Here 255 is a type like any other. Raises :class:`WireError` (``tlv``) where one is cut short
+    or its type is above 255: then these are no TLVs of this form.
     """
     while start < stop:
         value = start + LEGACY_HEADER_SIZE
         if value > stop:
             raise _malformed(start, "a legacy TLV header is cut short")
         tlv_type, length = _LEGACY.unpack_from(data, start)
-        if tlv_type >= EXTENDED or value + length > stop:
+        if tlv_type > LEGACY_TYPE_MAX or value + length > stop:
             raise _malformed(
                 start, f"legacy type {tlv_type} states {length} bytes, {stop - value} are left"
             )
@@ -104,9 +107,13 @@ def legacy_spans(data: bytes | memoryview, start: int, stop: int) -> Iterator[Sp
 def parse_tlvs(message: bytes | memoryview) -> list[TLV]:
     """Return the TLVs of a whole message (header and payload), legacy writers' included.
 
-    Raises :class:`WireError` (``tlv``, its offset counted from the start of the message).
+    Raises :class:`WireError` (``tlv``, its offset counted from the start of the message), also
+    if the message is shorter than its header says.
     """
     header = Header.unpack(message)
+    if len(message) < header.message_size:
+        detail = f"the header states {header.message_size} bytes, {len(message)} are there"
+        raise _malformed(len(message), detail)
     walk = legacy_spans if header.legacy else spans
     return [
         TLV(span.type, bytes(message[span.start : span.stop]))

@@ -1,0 +1,150 @@
+"""What the text of an option's value may be.
+
+Each reader takes a text and returns its value, or raises a ``ValueError`` that goes on where the
+text ends: what it is not, and so what is accepted. Knows neither the options' names nor where the
+text came from.
+"""
+
+import math
+import os
+import re
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from twisted.internet.endpoints import serverFromString
+
+from alphapulse_relay.protocol_v2.framing import Level
+from alphapulse_relay.protocol_v2.header import HEADER_SIZE
+
+_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+_PORT = re.compile(r"\b(?:tcp6?|ssl):(?:port=)?(-?\d+)")
+
+
+def path(text: str) -> Path:
+    """Read a path, made absolute: twistd changes its directory later."""
+    if not text or not text.isprintable():
+        raise ValueError("is not a path of printable characters")
+    return Path(text).absolute()
+
+
+def mode(text: str) -> int:
+    """Read the permission bits of a file, octal, the way chmod(1) takes them."""
+    if not re.fullmatch("0?[0-7]{1,3}", text):
+        raise ValueError("is not an octal mode from 0 to 777, such as 660")
+    return int(text, 8)
+
+
+def endpoint(text: str) -> str:
+    """Check a Twisted server endpoint string (``twisted.internet.endpoints.serverFromString``).
+
+    The endpoint is built for the check, so the files that it names must be readable; nothing
+    listens, which is all that an endpoint needs its reactor for.
+    """
+    try:
+        serverFromString(object(), text)
+        if any(not 0 <= int(port) <= 65535 for port in _PORT.findall(text)):
+            raise ValueError("a port is a number from 0 to 65535")
+    except Exception as error:  # each kind of endpoint raises what its own parser does
+        message = f"is not a Twisted server endpoint such as tcp:9750: {_reason(error)}"
+        raise ValueError(message) from error
+    return text
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, LookupError):
+        return "a part is missing, or systemd has passed no such socket"
+    return re.sub(r"^_?\w+\(\) ", "", str(error)) or type(error).__name__
+
+
+def optional_endpoint(text: str) -> str | None:
+    """Check an endpoint; ``none`` is none."""
+    return None if text == "none" else endpoint(text)
+
+
+def size(text: str) -> int:
+    """Read a number of bytes; K, M and G are powers of 1024."""
+    match = re.fullmatch("([0-9]{1,15})([KMG]?)", text.upper())
+    if match is None:
+        raise ValueError("is not a size in bytes, or with K, M or G, such as 64M")
+    return int(match[1]) * _UNITS[match[2]]
+
+
+def size_text(number: int) -> str:
+    """Write a number of bytes, not 0, as :func:`size` reads it."""
+    unit = max((unit for unit in _UNITS if number % _UNITS[unit] == 0), key=_UNITS.__getitem__)
+    return f"{number // _UNITS[unit]}{unit}"
+
+
+def message_size(text: str) -> int:
+    """Read the limit of a message's size, in bytes."""
+    limit = size(text)
+    if limit < HEADER_SIZE:
+        raise ValueError(f"is less than the {HEADER_SIZE} bytes of a message's header")
+    return limit
+
+
+def seconds(text: str) -> float:
+    """Read a time in seconds: finite, 0 or more."""
+    try:
+        time = float(text)
+    except ValueError:
+        time = math.nan
+    if not 0 <= time < math.inf:
+        raise ValueError("is not a number of seconds, 0 or more")
+    return time
+
+
+def count(text: str) -> int:
+    """Read a whole number, 1 or more."""
+    if not re.fullmatch("0*[1-9][0-9]{0,14}", text):
+        raise ValueError("is not a whole number, 1 or more")
+    return int(text)
+
+
+def byte_list(text: str) -> frozenset[int]:
+    """Read a list such as ``20-39,50`` of numbers that fit a byte."""
+    numbers: set[int] = set()
+    for part in text.split(","):
+        match = re.fullmatch(r" *([0-9]{1,3})(?:-([0-9]{1,3}))? *", part)
+        first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
+        if not first <= last <= 255:
+            raise ValueError("is not a list of numbers and ranges from 0 to 255, such as 20-39,50")
+        numbers.update(range(first, last + 1))
+    return frozenset(numbers)
+
+
+def cpu(text: str) -> int | None:
+    """Read the number of a core that this process may run on (sched_getaffinity(2)), or none."""
+    if text == "none":
+        return None
+    available = os.sched_getaffinity(0)
+    if not re.fullmatch("[0-9]{1,9}", text) or int(text) not in available:
+        raise ValueError(f"is not a core that is available here ({_ranges(available)}), nor none")
+    return int(text)
+
+
+def _ranges(numbers: Iterable[int]) -> str:
+    """Write numbers as :func:`byte_list` reads them."""
+    runs: list[list[int]] = []
+    for number in sorted(numbers):
+        if runs and runs[-1][-1] == number - 1:
+            runs[-1][1:] = [number]
+        else:
+            runs.append([number])
+    return ",".join("-".join(map(str, run)) for run in runs)
+
+
+def choice(words: tuple[str, ...]) -> Callable[[str], str]:
+    """Return a reader that takes one of ``words``."""
+
+    def read(text: str) -> str:
+        if text not in words:
+            raise ValueError(f"is not one of {', '.join(words)}")
+        return text
+
+    return read
+
+
+def level(text: str) -> Level:
+    """Read a level of validation."""
+    return Level(choice(tuple(Level))(text))

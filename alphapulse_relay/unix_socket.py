@@ -1,0 +1,252 @@
+"""The relay's socket as a file: who may hold the path, and when it is removed.
+
+Makes the directory, keeps a second relay out, removes what a dead one left behind and, at the end,
+removes the socket if it is still the relay's own. Knows nothing of connections, and does not bind:
+whoever binds the path does so between :meth:`SocketPath.claim` and :meth:`SocketPath.bound`.
+
+Two things keep a second relay out. An flock(2) on ``<path>.lock`` is held while the relay lives,
+so of two that start at once one wins. And since another program takes no lock, the socket is
+connected to: a live one answers or is too busy to (EAGAIN), a stale one refuses (unix(7)).
+
+The lock file is left where it is. Removing it would let two relays in: one that has opened the
+file just before locks what no longer has a name, while another locks a new file of that name.
+"""
+
+import errno
+import fcntl
+import os
+import socket
+import stat
+import struct
+from pathlib import Path
+
+from twisted.logger import Logger
+
+SUN_PATH_MAX = 107
+"""Longest path in bytes: 108 in ``struct sockaddr_un``, less the null at its end (unix(7))."""
+DIRECTORY_MODE = 0o755
+LOCK_MODE = 0o600
+
+_OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
+_UCRED = struct.Struct("3i")
+"""pid, uid, gid: ``struct ucred`` of SO_PEERCRED (unix(7))."""
+
+
+class StartError(Exception):
+    """Why the relay cannot start: one line for a person, and the exit status (sysexits.h).
+
+    EX_TEMPFAIL, 75, if another relay lives on the socket: trying later may help. EX_CONFIG, 78,
+    if the path cannot be used at all.
+    """
+
+    def __init__(self, message: str, status: int = os.EX_CONFIG) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class SocketPath:
+    """The path of a Unix socket, held by at most one relay.
+
+    In order: :meth:`check` where a person still sees the answer, :meth:`claim`, then bind, then
+    :meth:`bound`, and :meth:`release` when the listening socket is closed.
+    """
+
+    log = Logger()
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.lock_path = path.with_name(path.name + ".lock")
+        self._lock: int | None = None
+        self._socket: int | None = None
+
+    def check(self) -> None:
+        """Look whether :meth:`claim` would succeed, and change nothing.
+
+        Raises :class:`StartError` as that does, except for the lock, which is not looked at.
+        """
+        self._check_length()
+        directory = self.path.parent
+        if os.path.lexists(directory):
+            self._check_directory()
+            self._is_stale()
+        while not os.path.exists(directory) and directory != directory.parent:
+            directory = directory.parent
+        if not os.access(directory, os.W_OK | os.X_OK, effective_ids=True):
+            raise StartError(
+                f"cannot write to the directory {directory}: let this user write there, or choose "
+                "another --socket"
+            )
+
+    def claim(self) -> None:
+        """Take the path: make the directory, take the lock, remove a stale socket.
+
+        Raises :class:`StartError` with status 75 if another relay lives on the socket or is about
+        to, and with 78 if the path is of no use: too long, not a socket, in a directory that
+        others control, or out of reach.
+        """
+        self._check_length()
+        self._make_directory()
+        self._check_directory()
+        try:
+            self._take_lock()
+            if self._is_stale():
+                self._remove_stale()
+        except StartError:
+            self._drop_lock()
+            raise
+
+    def bound(self) -> None:
+        """Remember the socket that has just been bound as the one to remove at the end.
+
+        The file is held open (O_PATH, open(2)): so nothing else can get its inode number.
+        """
+        self._socket = os.open(self.path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+
+    def release(self) -> None:
+        """Remove the socket if it is still ours, and give up the lock. May be called again.
+
+        A socket that cannot be removed is logged; the next relay removes it.
+        """
+        if self._socket is not None:
+            self._remove_own(self._socket)
+            os.close(self._socket)
+            self._socket = None
+        self._drop_lock()
+
+    def _check_length(self) -> None:
+        length = len(os.fsencode(self.path))
+        if length > SUN_PATH_MAX:
+            raise StartError(
+                f"the path of the socket is too long: {self.path} has {length} bytes, at most "
+                f"{SUN_PATH_MAX} are possible; choose a shorter --socket"
+            )
+
+    def _make_directory(self) -> None:
+        """Make the directory and its parents, with the same mode whatever the umask."""
+        missing = [directory for directory in self.path.parents if not os.path.lexists(directory)]
+        umask = os.umask(~DIRECTORY_MODE & 0o777)
+        try:
+            for directory in reversed(missing):
+                directory.mkdir(DIRECTORY_MODE, exist_ok=True)
+        except OSError as error:
+            message = f"cannot make the directory {self.path.parent}: {error.strerror}"
+            raise StartError(f"{message}; make it, or choose another --socket") from error
+        finally:
+            os.umask(umask)
+
+    def _check_directory(self) -> None:
+        """Refuse a directory in which somebody else could put another socket in our place."""
+        directory = self.path.parent
+        try:
+            status = directory.lstat()
+        except OSError as error:
+            message = f"cannot look at the directory {directory}: {error.strerror}"
+            raise StartError(f"{message}; choose another --socket") from error
+        if stat.S_ISLNK(status.st_mode):
+            message = f"the directory {directory} is a symbolic link"
+            raise StartError(f"{message}: give the path it leads to, {directory.resolve()}")
+        if not stat.S_ISDIR(status.st_mode):
+            raise StartError(f"{directory} is not a directory: choose another --socket")
+        if status.st_uid not in (0, os.geteuid()):
+            message = f"the directory {directory} belongs to another user (uid {status.st_uid})"
+            raise StartError(f"{message}: choose another --socket, or chown it")
+        if status.st_mode & _OTHERS_WRITE and not status.st_mode & stat.S_ISVTX:
+            message = f"others can write to the directory {directory}"
+            raise StartError(f"{message}: run chmod go-w on it, or choose another --socket")
+
+    def _take_lock(self) -> None:
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+        try:
+            self._lock = os.open(self.lock_path, flags, LOCK_MODE)
+            self._check_lock_file(self._lock)
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._is_stale()  # raises, with the pid, if the holder listens already
+            raise self._live(None) from None
+        except OSError as error:
+            message = f"cannot take the lock {self.lock_path}: {error.strerror}"
+            raise StartError(f"{message}; remove it, or choose another --socket") from error
+
+    def _check_lock_file(self, lock: int) -> None:
+        """Refuse a lock file that somebody else could hold for ever."""
+        status = os.fstat(lock)
+        if status.st_uid not in (0, os.geteuid()) or not stat.S_ISREG(status.st_mode):
+            message = f"the lock file {self.lock_path} is not a file of this user"
+            raise StartError(f"{message}: remove it, or choose another --socket")
+
+    def _drop_lock(self) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def _is_stale(self) -> bool:
+        """Return whether a socket is there that nobody listens on; False if nothing is there.
+
+        Raises :class:`StartError` if it is live, cannot be asked, or is something else.
+        """
+        try:
+            mode = self.path.lstat().st_mode
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            raise self._unusable(error) from error
+        if not stat.S_ISSOCK(mode):
+            message = f"{self.path} is there and is not a socket"
+            raise StartError(f"{message}: move it away, or choose another --socket")
+        return self._refuses()
+
+    def _refuses(self) -> bool:
+        """Connect to the socket, without waiting, and tell whether it refuses."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            probe.setblocking(False)
+            try:
+                probe.connect(os.fspath(self.path))
+            except ConnectionRefusedError:
+                return True
+            except FileNotFoundError:
+                return False
+            except BlockingIOError:
+                raise self._live(None) from None
+            except OSError as error:
+                raise self._unusable(error) from error
+            raise self._live(_peer_pid(probe))
+
+    def _remove_stale(self) -> None:
+        try:
+            self.path.unlink(missing_ok=True)
+        except OSError as error:
+            message = f"cannot remove the stale socket {self.path}: {error.strerror}"
+            raise StartError(f"{message}; remove it, or choose another --socket") from error
+
+    def _remove_own(self, own: int) -> None:
+        try:
+            if os.path.samestat(os.fstat(own), self.path.lstat()):
+                self.path.unlink()
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            self.log.warn(
+                "cannot remove the socket {path}: {reason}", path=self.path, reason=error.strerror
+            )
+
+    def _live(self, pid: int | None) -> StartError:
+        who = f"another relay (pid {pid})" if pid else "another relay"
+        message = f"{who} lives on {self.path}: stop it, or choose another --socket"
+        return StartError(message, os.EX_TEMPFAIL)
+
+    def _unusable(self, error: OSError) -> StartError:
+        reason = error.strerror
+        if error.errno == errno.EPROTOTYPE:
+            reason = "it is no stream socket"
+        message = f"cannot tell whether a relay lives on {self.path}: {reason}"
+        return StartError(f"{message}; look who holds it, or choose another --socket")
+
+
+def _peer_pid(connection: socket.socket) -> int | None:
+    """Return which process called listen(2); None where the kernel does not say.
+
+    It does not for a process of another pid namespace (pid 0).
+    """
+    ucred = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
+    pid: int = _UCRED.unpack(ucred)[0]
+    return pid or None

@@ -1,0 +1,367 @@
+"""Whole messages in a byte stream: the same, however it is cut and whatever it holds."""
+
+import mmap
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from itertools import pairwise
+from typing import NamedTuple
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from alphapulse_relay.protocol_v2 import framing
+from alphapulse_relay.protocol_v2.errors import Rejection, WireError
+from alphapulse_relay.protocol_v2.framing import (
+    Level,
+    MessageReader,
+    Rules,
+    Run,
+    check,
+    message_size,
+    split,
+)
+from alphapulse_relay.protocol_v2.header import Header, build_message, checksum
+from alphapulse_relay.protocol_v2.tlv import build_tlv
+
+MAX = 400
+"""A small limit, so that streams of a few hundred bytes reach it."""
+
+
+class Piece(NamedTuple):
+    """A message, and the reason for which each level drops it (``None``: it is accepted)."""
+
+    message: bytes
+    at_checksum: Rejection | None = None
+    at_strict: Rejection | None = None
+
+    def verdict(self, level: Level) -> Rejection | None:
+        verdicts = {Level.CHECKSUM: self.at_checksum, Level.STRICT: self.at_strict}
+        return verdicts.get(level)
+
+
+def signal(payload: bytes = b"\x15\x01a", **fields: int) -> bytes:
+    return build_message(payload, **{"source": 20, "sequence": 1, "timestamp": 2} | fields)
+
+
+def legacy(value: bytes = b"ab") -> bytes:
+    payload = b"\x15\x00" + len(value).to_bytes(2, "little") + value
+    return Header(2, 20, 0, 0, 1, 2, len(payload), 0).pack() + payload
+
+
+def wrong_checksum(message: bytes) -> bytes:
+    crc = (checksum(message) ^ 0x01000000) or 1
+    return message[:28] + crc.to_bytes(4, "little") + message[32:]
+
+
+def without_checksum(message: bytes) -> bytes:
+    return message[:28] + bytes(4) + message[32:]
+
+
+payloads = st.lists(
+    st.builds(build_tlv, st.integers(20, 39), st.binary(max_size=20)), max_size=4
+).map(b"".join) | st.just(build_tlv(21, bytes(300)))
+bodies = payloads.map(signal)
+pieces = st.one_of(
+    bodies.map(Piece),
+    bodies.map(lambda m: Piece(wrong_checksum(m), Rejection.CHECKSUM, Rejection.CHECKSUM)),
+    bodies.map(lambda m: Piece(without_checksum(m), None, Rejection.CHECKSUM)),
+    st.builds(signal, payloads, domain=st.sampled_from([0, 1, 3, 4, 255])).map(
+        lambda m: Piece(m, Rejection.DOMAIN, Rejection.DOMAIN)
+    ),
+    st.sampled_from([b"\x15", b"\x15\x09a", b"\x28\x00", b"\xff\x01\x15\x00\x00"]).map(
+        lambda payload: Piece(signal(payload), None, Rejection.TLV)
+    ),
+    st.builds(legacy, st.binary(max_size=20)).map(lambda m: Piece(m, None, Rejection.TLV)),
+)
+streams = st.lists(pieces, max_size=8)
+levels = st.sampled_from(Level)
+valid_bytes = streams.map(lambda stream: b"".join(piece.message for piece in stream))
+
+
+@st.composite
+def damaged_bytes(draw: st.DrawFn) -> bytes:
+    """Mostly valid: a byte changed, put in or taken out, or the end cut off."""
+    data = bytearray(draw(valid_bytes))
+    start = draw(st.integers(0, len(data)))
+    stop = min(len(data), start + draw(st.integers(0, 2)))
+    data[start:stop] = draw(st.binary(max_size=2))
+    return bytes(data[: draw(st.integers(0, len(data)))]) if draw(st.booleans()) else bytes(data)
+
+
+any_bytes = st.binary(max_size=200) | damaged_bytes()
+
+
+def cut(data: bytes, draw: st.DataObject) -> list[bytes]:
+    places = st.lists(st.integers(0, len(data)), max_size=12)
+    each = st.just(list(range(len(data))))
+    edges = [0, *sorted(draw.draw(places | each)), len(data)]
+    return [data[start:stop] for start, stop in pairwise(edges)]
+
+
+class Outcome(NamedTuple):
+    accepted: bytes
+    rejected: Counter[Rejection]
+    first: tuple[Rejection, int] | None
+    broken: tuple[Rejection, int] | None
+
+
+def place(error: WireError | None, base: int) -> tuple[Rejection, int] | None:
+    return error and (error.reason, base + error.offset)
+
+
+def check_one(data: bytes, rules: Rules, beyond: bytes = b"") -> tuple[Run, bytearray]:
+    chunk = bytearray(data + beyond)
+    with memoryview(chunk) as view:
+        return check(view, len(data), rules), chunk
+
+
+def check_with_carry(parts: Iterable[bytes], rules: Rules) -> Outcome:
+    """Do what a receiver does: put the torn tail before the next bytes, stop where it breaks."""
+    accepted, rejected, torn, base = bytearray(), Counter(), b"", 0
+    first = None
+    for part in parts:
+        run, chunk = check_one(torn + part, rules)
+        accepted += chunk[: run.accepted]
+        rejected.update(run.rejected)
+        first = first or place(run.first, base)
+        if run.broken is not None:
+            return Outcome(bytes(accepted), rejected, first, place(run.broken, base))
+        torn = bytes(chunk[run.consumed :])
+        base += run.consumed
+    return Outcome(bytes(accepted), rejected, first, None)
+
+
+def read_all(parts: Iterable[bytes], rules: Rules) -> tuple[list[bytes], Rejection | None]:
+    reader, messages = MessageReader(rules), []
+    try:
+        for part in parts:
+            messages.extend(reader.feed(part))
+            assert len(reader.pending) <= rules.max_message
+    except WireError as error:
+        return messages, error.reason
+    return messages, None
+
+
+class TestCheck:
+    @given(streams, levels)
+    def test_accepts_and_drops_each_message_on_its_own_account(self, stream, level):
+        data = b"".join(piece.message for piece in stream)
+        verdicts = [piece.verdict(level) for piece in stream]
+        good = [
+            piece.message for piece, verdict in zip(stream, verdicts, strict=True) if not verdict
+        ]
+        run, chunk = check_one(data, Rules(level))
+        assert chunk[: run.accepted] == b"".join(good)
+        assert (run.messages, run.consumed, run.broken) == (len(good), len(data), None)
+        assert run.rejected == Counter(filter(None, verdicts))
+        assert (run.first and run.first.reason) == next(filter(None, verdicts), None)
+
+    @given(valid_bytes | any_bytes, levels, st.data())
+    def test_any_cut_gives_the_same(self, data, level, draw):
+        rules = Rules(level, max_message=MAX)
+        assert check_with_carry(cut(data, draw), rules) == check_with_carry([data], rules)
+
+    @given(any_bytes, levels, st.binary(max_size=40))
+    def test_what_lies_beyond_the_end_is_neither_read_nor_changed(self, data, level, beyond):
+        rules = Rules(level, max_message=MAX)
+        run, chunk = check_one(data, rules)
+        run_before_more, longer = check_one(data, rules, beyond)
+        assert repr(run_before_more) == repr(run)
+        assert longer == chunk + beyond
+
+    @given(streams, levels, st.integers(0, 60))
+    def test_torn_bytes_stay_where_they_are(self, stream, level, kept):
+        tail = signal(bytes(30))[:kept]
+        data = b"".join(piece.message for piece in stream) + tail
+        run, chunk = check_one(data, Rules(level))
+        assert run.consumed == len(data) - len(tail)
+        assert chunk[run.consumed :] == tail
+
+    @given(any_bytes, levels)
+    def test_any_bytes_are_accounted_for(self, data, level):
+        run, _ = check_one(data, Rules(level, max_message=MAX))
+        assert 0 <= run.accepted <= run.consumed <= len(data)
+        if run.broken is None:
+            assert len(data) - run.consumed < MAX
+        else:
+            assert run.broken.reason in {Rejection.MAGIC, Rejection.SIZE}
+            assert run.broken.offset == run.consumed
+
+    @pytest.mark.parametrize("size", [0, 1, 3, 4, 31, 32, 33, 34])
+    def test_fewer_bytes_than_the_message(self, size):
+        run, _ = check_one(signal()[:size], Rules())
+        assert run == Run(0, 0, 0, {}, None, None)
+
+    def test_header_alone_is_a_message(self):
+        run, _ = check_one(signal(b""), Rules(Level.STRICT))
+        assert run == Run(32, 32, 1, {}, None, None)
+
+    @pytest.mark.parametrize("size", [1, 2, 3, 4, 31, 32, 100])
+    def test_wrong_magic_is_seen_at_its_first_bytes(self, size):
+        good = signal()
+        run, _ = check_one(good + b"\xef\xbe\xad\x00"[-size:] + bytes(max(0, size - 4)), Rules())
+        assert (run.accepted, run.consumed) == (len(good), len(good))
+        assert (run.broken.reason, run.broken.offset) == (Rejection.MAGIC, len(good))
+
+    @pytest.mark.parametrize("level", Level)
+    @pytest.mark.parametrize("limit", [32, 33, 291, 65_536])
+    def test_largest_message(self, level, limit):
+        rules = Rules(level, max_message=limit, domains=frozenset({2}))
+        largest = without_checksum(signal(bytes(limit - 32)))
+        run, _ = check_one(largest, Rules(Level.FRAMING, max_message=limit))
+        assert run.accepted == limit
+        header = signal(bytes(limit - 31))[:32]
+        run, _ = check_one(header, rules)
+        assert (run.broken.reason, run.consumed) == (Rejection.SIZE, 0)
+        assert str(run.broken) == (
+            f"size at byte 0: a message of {limit + 1} bytes, the limit is {limit}"
+        )
+
+    def test_size_field_of_all_ones(self):
+        run, _ = check_one(signal()[:24] + b"\xff" * 8, Rules())
+        assert "a message of 4294967327 bytes" in run.broken.detail
+
+    @pytest.mark.parametrize("size", [255, 256, 65_535])
+    def test_strict_takes_values_of_any_length(self, size):
+        message = signal(build_tlv(39, bytes(size)))
+        assert check_one(message, Rules(Level.STRICT))[0].accepted == len(message)
+
+    @pytest.mark.parametrize(
+        ("message", "text"),
+        [
+            (signal(domain=3), "domain at byte 35: domain 3"),
+            (
+                signal()[:28] + b"\x01\0\0\0" + signal()[32:],
+                "checksum at byte 35: the header says 0x",
+            ),
+            (without_checksum(signal()), "checksum at byte 35: none, and strict"),
+            (signal(b"\x13\x00"), "tlv at byte 35: type 19 is not allowed"),
+            (signal(b"\x28\x00"), "tlv at byte 35: type 40 is not allowed"),
+            (signal(b"\x15\x00\x15\x01"), "tlv at byte 69: type 21 states 1 bytes, 0 are left"),
+        ],
+    )
+    def test_tells_what_is_wrong(self, message, text):
+        run, _ = check_one(signal() + message + signal(), Rules(Level.STRICT))
+        assert str(run.first).startswith(text)
+        assert run.messages == 2
+
+    def test_first_fault_is_the_first(self):
+        run, _ = check_one(signal(domain=3) + wrong_checksum(signal()), Rules())
+        assert run.first.reason is Rejection.DOMAIN
+        assert run.rejected == {Rejection.DOMAIN: 1, Rejection.CHECKSUM: 1}
+
+    @pytest.mark.parametrize(
+        "message", [wrong_checksum(signal()), signal(b"\x15"), signal(domain=1)]
+    )
+    def test_a_fault_that_is_kept_does_not_hold_the_buffer(self, message):
+        """A segment is unmapped while what was wrong with its messages may still be logged."""
+        segment = mmap.mmap(-1, 4096)
+        segment[: len(message)] = message
+        with memoryview(segment) as view:
+            run = check(view, len(message), Rules(Level.STRICT))
+        segment.close()
+        assert run.first is not None
+
+    def test_each_accepted_byte_moves_at_most_once(self, monkeypatch):
+        moved = []
+        close_over = framing._close_over
+
+        def counted(chunk: memoryview, accepted: int, start: int, stop: int) -> int:
+            moved.append(stop - start)
+            return close_over(chunk, accepted, start, stop)
+
+        monkeypatch.setattr(framing, "_close_over", counted)
+        data = (signal(domain=3) + signal() * 3) * 500
+        run, _ = check_one(data, Rules())
+        assert sum(moved) == run.accepted == 3 * 500 * len(signal())
+
+
+class TestMessageReader:
+    @given(valid_bytes | any_bytes, levels, st.data())
+    def test_any_cut_gives_the_same(self, data, level, draw):
+        rules = Rules(level, max_message=MAX)
+        whole = read_all([data], rules)
+        assert read_all(cut(data, draw), rules) == whole
+        expected = check_with_carry([data], rules)
+        assert b"".join(whole[0]) == expected.accepted
+        assert whole[1] == (expected.broken and expected.broken[0])
+
+    @given(streams)
+    def test_yields_each_message_as_it_came(self, stream):
+        messages = [piece.message for piece in stream]
+        reader = MessageReader()
+        assert list(reader.feed(b"".join(messages))) == messages
+        assert not reader.pending
+
+    def test_messages_come_as_soon_as_they_are_whole(self):
+        reader = MessageReader()
+        data = signal(bytes(40)) + signal(b"")
+        came = [index for index in range(len(data)) for _ in reader.feed(data[index : index + 1])]
+        assert came == [71, 103]
+
+    @pytest.mark.parametrize("fault", [b"GET / HTTP/1.1\r\n" * 4, signal()[:24] + b"\xff" * 8])
+    def test_broken_stream_stays_broken_and_gathers_nothing(self, fault):
+        reader = MessageReader(Rules(Level.FRAMING, max_message=MAX))
+        feed = reader.feed(signal() + fault)
+        assert next(feed) == signal()
+        for data in (b"", bytes(1000), signal(), signal()[:10]):
+            with pytest.raises(WireError) as caught:
+                list(feed)
+            assert caught.value.reason in {Rejection.MAGIC, Rejection.SIZE}
+            assert not reader.pending
+            feed = reader.feed(data)
+
+    @given(st.lists(any_bytes, max_size=5))
+    def test_memory_is_bounded_whatever_comes(self, parts):
+        reader = MessageReader(Rules(max_message=MAX))
+        for part in parts:
+            drain(reader.feed(part))
+            assert len(reader.pending) < MAX
+
+    @pytest.mark.parametrize("piece", [1000, 4096])
+    def test_a_large_message_is_gathered_at_linear_cost(self, monkeypatch, piece):
+        checked = []
+
+        def counted(chunk: memoryview, end: int, rules: Rules) -> Run:
+            checked.append(end)
+            return check(chunk, end, rules)
+
+        monkeypatch.setattr(framing, "check", counted)
+        data = signal(bytes((1 << 20) - 32)) + signal()
+        reader, buffers = MessageReader(), set()
+        messages = []
+        for start in range(0, len(data), piece):
+            messages.extend(reader.feed(data[start : start + piece]))
+            buffers.add(id(reader.pending))
+        assert messages == list(split(data))
+        assert sum(checked) <= len(data) + 2 * piece
+        assert len(buffers) <= 3  # it grows in place; it is not joined anew for each piece
+
+
+def drain(feed: Iterator[bytes]) -> None:
+    try:
+        list(feed)
+    except WireError as error:
+        if error.reason not in {Rejection.MAGIC, Rejection.SIZE}:
+            raise
+
+
+class TestMessageSize:
+    def test_of_an_incomplete_header(self):
+        assert [message_size(signal(bytes(9))[:size]) for size in (0, 31)] == [32, 32]
+
+    @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
+    def test_of_a_complete_one(self, kind):
+        assert message_size(kind(signal(bytes(9))[:32])) == 41
+        assert message_size(kind(signal(b"") + signal())) == 32
+
+
+class TestSplit:
+    def test_nothing(self):
+        assert list(split(b"")) == []
+
+    @given(streams)
+    def test_undoes_join(self, stream):
+        messages = [piece.message for piece in stream]
+        assert list(split(b"".join(messages))) == messages

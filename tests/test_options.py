@@ -1,0 +1,402 @@
+"""Which source of an option wins, what is accepted, and the one line that says what is not."""
+
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from dataclasses import asdict, fields
+from pathlib import Path
+
+import pytest
+
+from alphapulse_relay import __version__, option_values
+from alphapulse_relay.hub.log import SEGMENTS
+from alphapulse_relay.options import (
+    BACKLOG_SEGMENTS,
+    OPTIONS,
+    OptionError,
+    Options,
+    Settings,
+    settings_from,
+    settings_or_exit,
+)
+from alphapulse_relay.protocol_v2.framing import Level, Rules
+
+CPU = str(min(os.sched_getaffinity(0)))
+SAMPLE = Path(__file__).parent.parent / "etc" / "signal-relay.toml"
+
+DEFAULTS = {
+    "socket": Path("/tmp/alphapulse/signals.sock"),
+    "socket_mode": 0o660,
+    "listen": (),
+    "web": "tcp:9750:interface=127.0.0.1",
+    "validate": Level.CHECKSUM,
+    "domains": frozenset({2}),
+    "tlv_types": frozenset(range(20, 40)),
+    "max_message": 1 << 20,
+    "backlog": 64 << 20,
+    "hold": 1.0,
+    "max_peers": 10000,
+    "cpu": None,
+    "log_level": "info",
+    "log_format": "text",
+}
+
+# For each option three texts that are not the default, and their values.
+VALUES = {
+    "socket": [("/a/b.sock", Path("/a/b.sock")), ("/c", Path("/c")), ("/d e", Path("/d e"))],
+    "socket-mode": [("600", 0o600), ("0", 0), ("0777", 0o777)],
+    "listen": [("tcp:1", ("tcp:1",)), ("tcp:2", ("tcp:2",)), ("unix:/x", ("unix:/x",))],
+    "web": [("none", None), ("tcp:0", "tcp:0"), ("unix:/w", "unix:/w")],
+    "validate": [("framing", Level.FRAMING), ("strict", Level.STRICT), ("framing", "framing")],
+    "domains": [("1,2", {1, 2}), ("0-255", set(range(256))), ("7", {7})],
+    "tlv-types": [("20-39,50", {*range(20, 40), 50}), ("1", {1}), ("1-2, 9", {1, 2, 9})],
+    "max-message": [("32", 32), ("4K", 4096), ("2M", 2 << 20)],
+    "backlog": [("1g", 1 << 30), ("2G", 2 << 30), ("99999999", 99999999)],
+    "hold": [("0", 0.0), ("0.25", 0.25), ("1e3", 1000.0)],
+    "max-peers": [("1", 1), ("20", 20), ("007", 7)],
+    "cpu": [(CPU, int(CPU)), (CPU, int(CPU)), (CPU, int(CPU))],
+    "log-level": [("debug", "debug"), ("critical", "critical"), ("warn", "warn")],
+    "log-format": [("json", "json"), ("json", "json"), ("json", "json")],
+}
+NAMES = [option.name for option in OPTIONS]
+
+
+def field(name: str) -> str:
+    return name.replace("-", "_")
+
+
+def variable(name: str) -> str:
+    return "SIGNAL_RELAY_" + field(name).upper()
+
+
+def toml(tmp_path: Path, text: str) -> str:
+    path = tmp_path / "relay.toml"
+    path.write_text(text)
+    return str(path)
+
+
+def toml_value(name: str, text: str) -> str:
+    return f'["{text}"]' if name == "listen" else f'"{text}"'
+
+
+@pytest.fixture(autouse=True)
+def no_environment(monkeypatch):
+    for name in [name for name in os.environ if name.startswith("SIGNAL_RELAY_")]:
+        monkeypatch.delenv(name)
+
+
+class TestSources:
+    def test_defaults(self):
+        assert asdict(settings_from({}, {})) == DEFAULTS
+
+    def test_every_option_has_a_field_and_every_field_an_option(self):
+        assert [field.name for field in fields(Settings)] == [field(name) for name in NAMES]
+
+    @pytest.mark.parametrize("name", NAMES)
+    def test_flag_beats_environment_beats_file_beats_default(self, tmp_path, name):
+        (flag, by_flag), (env, by_env), (text, by_file) = VALUES[name]
+        flags = {name: [flag] if name == "listen" else flag}
+        file = {"config": toml(tmp_path, f"{name} = {toml_value(name, text)}")}
+        environ = {variable(name): env}
+
+        def value(flags, environ):
+            return getattr(settings_from(flags, environ), field(name))
+
+        assert value({}, {}) == DEFAULTS[field(name)]
+        assert value(file, {}) == by_file != DEFAULTS[field(name)]
+        assert value(file, environ) == by_env
+        assert value({**file, **flags}, environ) == by_flag
+
+    @pytest.mark.parametrize("name", NAMES)
+    def test_command_line(self, name):
+        options = Options()
+        options.parseOptions([f"--{name}", VALUES[name][0][0]])
+        assert getattr(options.settings, field(name)) == VALUES[name][0][1]
+
+    @pytest.mark.parametrize(
+        ("flag", "name", "text"),
+        [("-s", "socket", "/x"), ("-w", "web", "none"), ("-l", "listen", "tcp:1")],
+    )
+    def test_short_flags(self, flag, name, text):
+        short, long = Options(), Options()
+        short.parseOptions([flag, text])
+        long.parseOptions([f"--{name}={text}"])
+        assert short.settings == long.settings != settings_from({}, {})
+
+    def test_listen_is_repeatable_and_the_winner_takes_all(self, tmp_path):
+        config = toml(tmp_path, 'listen = ["tcp:1", "tcp:2"]')
+        environ = {"SIGNAL_RELAY_LISTEN": " tcp:3\ttcp:4 "}
+        options = Options()
+        options.parseOptions(["-l", "tcp:5", "--listen", "tcp:6", "--config", config])
+        assert options.settings.listen == ("tcp:5", "tcp:6")
+        assert options.flags == {"listen": ["tcp:5", "tcp:6"], "config": config}
+        assert settings_from({"config": config}, environ).listen == ("tcp:3", "tcp:4")
+        assert settings_from({"config": config}, {}).listen == ("tcp:1", "tcp:2")
+
+    def test_config_file_is_named_by_flag_or_environment(self, tmp_path):
+        config = toml(tmp_path, "hold = 7")
+        environ = {"SIGNAL_RELAY_CONFIG": config}
+        assert settings_from({}, environ).hold == 7
+        assert settings_from({"config": "none"}, environ).hold == 1
+
+    def test_options_read_the_environment(self, monkeypatch):
+        monkeypatch.setenv("SIGNAL_RELAY_HOLD", "5")
+        options = Options()
+        options.parseOptions([])
+        assert options.settings.hold == 5
+
+    def test_empty_and_foreign_variables_are_ignored(self):
+        environ = {"SIGNAL_RELAY_CPU": "", "SIGNAL_RELAY_PORT": "tcp://10.0.0.1:80"}
+        assert settings_from({}, environ) == settings_from({}, {})
+
+    def test_a_wrong_value_that_is_overruled_does_no_harm(self, tmp_path):
+        config = toml(tmp_path, 'hold = "soon"')
+        assert settings_from({"config": config, "hold": "2"}, {}).hold == 2
+
+    @pytest.mark.parametrize(
+        ("line", "name", "value"),
+        [
+            ("max-message = 4096", "max_message", 4096),
+            ("hold = 0.5", "hold", 0.5),
+            ("hold = 2", "hold", 2.0),
+            ("max-peers = 5", "max_peers", 5),
+            (f"cpu = {CPU}", "cpu", int(CPU)),
+            ("domains = 3", "domains", {3}),
+        ],
+    )
+    def test_numbers_in_the_file(self, tmp_path, line, name, value):
+        assert getattr(settings_from({"config": toml(tmp_path, line)}, {}), name) == value
+
+    def test_a_relative_path_is_of_the_directory_at_the_start(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        assert settings_from({"socket": "a.sock"}, {}).socket == tmp_path / "a.sock"
+
+    def test_rules(self):
+        flags = {"validate": "strict", "domains": "1", "tlv-types": "9", "max-message": "64"}
+        rules = Rules(Level.STRICT, frozenset({1}), frozenset({9}), 64)
+        assert settings_from(flags, {}).rules == rules
+        assert settings_from({}, {}).rules == Rules()
+
+
+ENDPOINT = "is not a Twisted server endpoint such as tcp:9750"
+WRONG = [
+    ("socket", "", "is not a path of printable characters"),
+    ("socket", "a\nb", "is not a path of printable characters"),
+    *[("socket-mode", text, "is not an octal mode from 0 to 777, such as 660")
+      for text in ("", "888", "1777", "-1", "rw", "0o660")],
+    ("listen", "", f"{ENDPOINT}: Unknown endpoint type: ''"),
+    ("listen", "none", f"{ENDPOINT}: Unknown endpoint type: 'none'"),
+    ("listen", "tcp:x", f"{ENDPOINT}: invalid literal for int() with base 10: 'x'"),
+    ("listen", "tcp:65536", f"{ENDPOINT}: a port is a number from 0 to 65535"),
+    ("listen", "tcp6:port=-1", f"{ENDPOINT}: a port is a number from 0 to 65535"),
+    ("listen", "tcp:1:a=b", f"{ENDPOINT}: got an unexpected keyword argument 'a'"),
+    ("listen", "ssl:1:privateKey=/none",
+     f"{ENDPOINT}: [Errno 2] No such file or directory: '/none'"),
+    ("web", "systemd:domain=UNIX:name=x",
+     f"{ENDPOINT}: a part is missing, or systemd has passed no such socket"),
+    ("web", "tcp", f"{ENDPOINT}: missing 1 required positional argument: 'port'"),
+    ("validate", "none", "is not one of framing, checksum, strict"),
+    *[("domains", text, "is not a list of numbers and ranges from 0 to 255, such as 20-39,50")
+      for text in ("", ",", "1,", "256", "-1", "2-1", "1-256", "signal", "1;2", "٣")],
+    ("tlv-types", "20-", "is not a list of numbers and ranges from 0 to 255, such as 20-39,50"),
+    ("max-message", "31", "is less than the 32 bytes of a message's header"),
+    *[("max-message", text, "is not a size in bytes, or with K, M or G, such as 64M")
+      for text in ("", "M", "-1", "1.5M", "1T", "1 M", "1MB", "9" * 16)],
+    ("backlog", "much", "is not a size in bytes, or with K, M or G, such as 64M"),
+    *[("hold", text, "is not a number of seconds, 0 or more")
+      for text in ("soon", "", "-1", "nan", "inf", "1e999", "1s")],
+    *[("max-peers", text, "is not a whole number, 1 or more")
+      for text in ("0", "-1", "", "many", "1.5", "9" * 5000)],
+    ("log-level", "INFO", "is not one of debug, info, warn, error, critical"),
+    ("log-format", "xml", "is not one of text, json"),
+]  # fmt: skip
+
+
+class TestWrongValues:
+    @pytest.mark.parametrize(("name", "text", "what"), WRONG)
+    def test_flag(self, capsys, name, text, what):
+        with pytest.raises(SystemExit) as stop:
+            Options().parseOptions([f"--{name}", text])
+        assert capsys.readouterr() == ("", f"signal-relay: --{name}: {text!r} {what}\n")
+        assert stop.value.code == 2
+
+    @pytest.mark.parametrize(("name", "text", "what"), [case for case in WRONG if case[1].strip()])
+    def test_environment(self, capsys, name, text, what):
+        with pytest.raises(SystemExit) as stop:
+            settings_or_exit({}, {variable(name): text})
+        line = f"signal-relay: --{name} (from {variable(name)}): {text!r} {what}\n"
+        assert capsys.readouterr() == ("", line)
+        assert stop.value.code == 2
+
+    @pytest.mark.parametrize(("name", "text", "what"), WRONG)
+    def test_file(self, tmp_path, name, text, what):
+        escaped = text.replace("\n", "\\n")
+        config = toml(tmp_path, f"{name} = {toml_value(name, escaped)}")
+        with pytest.raises(OptionError) as wrong:
+            settings_from({"config": config}, {})
+        assert str(wrong.value) == f"--{name} (from {config}): {text!r} {what}"
+        assert wrong.value.status == 78
+
+    def test_cpu_names_what_is_available(self, monkeypatch):
+        monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1, 2, 5, 7, 8})
+        for text in ("3", "-1", "all", ""):
+            with pytest.raises(OptionError) as wrong:
+                settings_from({"cpu": text}, {})
+            what = "is not a core that is available here (0-2,5,7-8), nor none"
+            assert str(wrong.value) == f"--cpu: {text!r} {what}"
+        assert settings_from({"cpu": "none"}, {}).cpu is None
+
+    @pytest.mark.parametrize(
+        ("line", "what"),
+        [
+            ("socket-mode = 660", '--socket-mode{}: 660 is not a string, such as "660"'),
+            ("socket-mode = 0o660", '--socket-mode{}: 432 is not a string, such as "660"'),
+            ("max-peers = true", "--max-peers{}: True is not a string or a number"),
+            ("max-peers = 1.5", "--max-peers{}: 1.5 is not a string or a number"),
+            ("max-peers = 0", "--max-peers{}: '0' is not a whole number, 1 or more"),
+            ("hold = inf", "--hold{}: 'inf' is not a number of seconds, 0 or more"),
+            ("hold = [1]", "--hold{}: [1] is not a string or a number"),
+            ('listen = "tcp:1"', "--listen{}: 'tcp:1' is not a list of strings"),
+            ("listen = [1]", "--listen{}: [1] is not a list of strings"),
+            ("web.port = 1", '--web{}: {{\'port\': 1}} is not a string, such as '
+             '"tcp:9750:interface=127.0.0.1"'),
+        ],
+    )  # fmt: skip
+    def test_types_in_the_file(self, tmp_path, line, what):
+        config = toml(tmp_path, line)
+        with pytest.raises(OptionError) as wrong:
+            settings_from({"config": config}, {})
+        assert str(wrong.value) == what.format(f" (from {config})")
+        assert wrong.value.status == 78
+
+    @pytest.mark.parametrize(
+        ("key", "hint"),
+        [
+            ("hodl", "did you mean hold?"),
+            ("max_peers", "did you mean max-peers?"),
+            ("config", f"known are {', '.join(NAMES)}"),
+        ],
+    )
+    def test_unknown_keys(self, tmp_path, key, hint):
+        config = toml(tmp_path, f"{key} = 1")
+        with pytest.raises(OptionError) as wrong:
+            settings_from({"config": config}, {})
+        assert str(wrong.value) == f"--config: {config}: unknown key {key!r}: {hint}"
+        assert wrong.value.status == 78
+
+    def test_unreadable_file(self, tmp_path):
+        path = str(tmp_path / "none.toml")
+        with pytest.raises(OptionError) as wrong:
+            settings_from({}, {"SIGNAL_RELAY_CONFIG": path})
+        reason = f"cannot read {path!r}: No such file or directory"
+        assert str(wrong.value) == f"--config (from SIGNAL_RELAY_CONFIG): {reason}"
+        assert wrong.value.status == 78
+
+    @pytest.mark.parametrize("content", [b"hold 1", b"hold = \xff", b"a = 1\na = 2"])
+    def test_not_toml(self, tmp_path, content):
+        path = tmp_path / "relay.toml"
+        path.write_bytes(content)
+        with pytest.raises(OptionError) as wrong:
+            settings_from({"config": str(path)}, {})
+        assert re.fullmatch(rf"--config: {path} is not TOML: .+", str(wrong.value))
+        assert wrong.value.status == 78
+
+    @pytest.mark.parametrize(
+        ("arguments", "what"),
+        [
+            (["--hodl"], "option --hodl not recognized"),
+            (["-x"], "option -x not recognized"),
+            (["--hold"], "option --hold requires argument"),
+            (["--hold", "1", "now"], "unexpected argument 'now'"),
+            (["a\nb"], r"unexpected argument 'a\nb'"),
+        ],
+    )
+    def test_command_line(self, capsys, arguments, what):
+        with pytest.raises(SystemExit) as stop:
+            Options().parseOptions(arguments)
+        assert capsys.readouterr() == ("", f"signal-relay: {what}\n")
+        assert stop.value.code == 2
+
+
+class TestBacklog:
+    """It has room for eight of the largest message, each with 128 KiB beside it."""
+
+    def test_the_least(self):
+        assert settings_from({"backlog": "9M"}, {}).backlog == 9 << 20
+        with pytest.raises(OptionError) as wrong:
+            settings_from({"backlog": str((9 << 20) - 1)}, {})
+        assert str(wrong.value) == (
+            "--backlog: 9437183 is too small for --max-message 1M (default): at least 9M is "
+            "needed, 8 x (max-message + 128K)"
+        )
+        assert wrong.value.status == 2
+
+    def test_a_large_message_makes_the_default_too_small(self):
+        with pytest.raises(OptionError) as wrong:
+            settings_from({"max-message": "100M"}, {})
+        assert str(wrong.value).startswith("--backlog (default): 64M is too small for ")
+        assert "--max-message 100M:" in str(wrong.value)
+        assert wrong.value.status == 2
+
+    def test_from_the_file(self, tmp_path):
+        config = toml(tmp_path, "max-message = 8388608")
+        with pytest.raises(OptionError) as wrong:
+            settings_from({"config": config}, {})
+        assert f"--max-message 8388608 (from {config}): at least 65M is" in str(wrong.value)
+        assert wrong.value.status == 78
+
+    def test_the_log_has_as_many_segments(self):
+        assert BACKLOG_SEGMENTS == SEGMENTS
+
+
+class TestHelp:
+    def test_names_every_option_with_its_default(self, capsys, monkeypatch):
+        monkeypatch.setenv("COLUMNS", "1000")
+        with pytest.raises(SystemExit) as stop:
+            Options().parseOptions(["--help"])
+        assert stop.value.code == 0
+        out, err = capsys.readouterr()
+        for option in OPTIONS:
+            line = rf"--{option.name}= +{re.escape(option.meaning)} \[default: (.+)\]\n"
+            assert re.search(line, out)[1] == option.default or option.name == "listen"
+        assert "--config=" in out
+        assert "SIGNAL_RELAY_MAX_PEERS" in out
+        assert err == ""
+
+    def test_version(self, capsys):
+        with pytest.raises(SystemExit) as stop:
+            Options().parseOptions(["--version"])
+        assert stop.value.code == 0
+        assert capsys.readouterr().out.startswith(f"signal-relay {__version__} (Twisted ")
+
+    def test_shell_completion(self):
+        code = "from alphapulse_relay.options import Options; Options().parseOptions()"
+        command = [sys.executable, "-c", code, "--", "--_shell-completion", "zsh:2"]
+        out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        assert ":validate:(framing checksum strict)'" in out
+        assert "'*--listen=[" in out
+        assert '_files -g "*.toml"' in out
+
+    def test_importing_it_chooses_no_reactor(self):
+        code = (
+            "import sys; from alphapulse_relay.options import Options; Options().parseOptions([]);"
+            "sys.exit('twisted.internet.reactor' in sys.modules)"
+        )
+        subprocess.run([sys.executable, "-c", code], check=True)
+
+
+class TestSample:
+    def test_every_line_is_a_comment_or_empty(self):
+        assert tomllib.loads(SAMPLE.read_text()) == {}
+
+    def test_uncommented_it_names_every_option_with_its_default(self, tmp_path):
+        text = re.sub(r"^#(?=[a-z])", "", SAMPLE.read_text(), flags=re.MULTILINE)
+        assert list(tomllib.loads(text)) == NAMES
+        assert asdict(settings_from({"config": toml(tmp_path, text)}, {})) == DEFAULTS
+
+
+@pytest.mark.parametrize("size", [1, 31, 1 << 10, 1536, 9 << 20, 1 << 30, 5 << 30])
+def test_sizes_are_written_as_they_are_read(size):
+    assert option_values.size(option_values.size_text(size)) == size
