@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from alphapulse_relay.hub.log import Log
-from alphapulse_relay.hub.peer import Peer, State
+from alphapulse_relay.hub.peer import Peer
 
 HOLD_PART = 2
 """A publisher is held when even the fastest consumer is more than window / 2 behind."""
@@ -23,8 +23,9 @@ CHECK_INTERVAL = 0.05
 class Pace:
     """Holds publishers back while no consumer keeps up, for all ``peers``.
 
-    A consumer is a peer that has taken bytes within the last ``patience`` seconds. For a publisher
-    only the others count: that it steps over its own messages does not make it a fast consumer.
+    A consumer is a peer that is known to read and has taken bytes within the last ``patience``
+    seconds. A publisher that steps over its own messages is no fast consumer: for its own pace only
+    the others count, and until it is known to read it counts for nobody's.
     """
 
     def __init__(
@@ -96,7 +97,7 @@ class Pace:
         lags = sorted(
             (self._log.lag(peer.cursor.position), peer.identity.number)
             for peer in self._peers()
-            if peer.state is not State.MUTED and peer.took_at > since
+            if peer.consumes and peer.took_at > since
         )[:2]
 
         def fastest(publisher: Peer) -> int | None:

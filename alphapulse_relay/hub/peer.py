@@ -94,6 +94,10 @@ class Peer(Protocol):
     connected_at: float
     """When it came, in seconds of the factory's clock."""
 
+    @property
+    def consumes(self) -> bool:
+        """Whether it is known to read what it is sent, or at least not known to publish."""
+
     def deliver(self) -> None:
         """Send from the cursor on, until at the head or the peer takes no more."""
 

@@ -100,6 +100,11 @@ class SignalRelayProtocol(MessageRunReceiver):
 
     # What it is sent
 
+    @property
+    def consumes(self) -> bool:
+        """Whether it has taken bytes from a full socket, or has not published either."""
+        return self.state is not State.MUTED and (self._reads or not self.messages_in)
+
     def deliver(self) -> None:
         """Send from the cursor on, until at the head or the peer takes no more."""
         cursor = self.cursor

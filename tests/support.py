@@ -1,0 +1,235 @@
+"""What the tests on real processes share: a relay to talk to, clients, and messages to send."""
+
+import http.client
+import json
+import os
+import random
+import re
+import selectors
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Self
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from alphapulse_relay.protocol_v2.framing import Level, MessageReader, Rules
+from alphapulse_relay.protocol_v2.header import build_message
+from alphapulse_relay.protocol_v2.tlv import build_tlv
+
+SAMPLES = Path(__file__).parent / "samples"
+MANIFEST: dict[str, dict[str, Any]] = json.loads((SAMPLES / "manifest.json").read_text())["files"]
+PATIENCE = 30.0
+"""Seconds after which a test that waits for something has failed."""
+TWISTD = "from twisted.scripts.twistd import run; import sys; sys.argv[0] = 'twistd'; run()"
+PROMETHEUS_ACCEPT = (
+    "application/openmetrics-text;version=1.0.0;q=0.6,"
+    "text/plain;version=0.0.4;q=0.5,*/*;q=0.1"
+)
+
+
+def clean_environment(**more: str) -> dict[str, str]:
+    """Return the environment without the relay's own variables."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("SIGNAL_RELAY_")}
+    return {**kept, "PYTHONUNBUFFERED": "1", **more}
+
+
+class Relay:
+    """A real ``twistd -n signal-relay`` process on a socket of its own.
+
+    >>> with Relay("--backlog", "2M") as relay:
+    ...     relay.connect()
+    """
+
+    def __init__(self, *options: str, directory: Path | None = None) -> None:
+        # Short: a Unix socket's path has room for 107 bytes, and pytest's are long.
+        self._own = directory is None
+        self.directory = directory or Path(tempfile.mkdtemp(prefix="relay-"))
+        self.socket = self.directory / "s.sock"
+        self._options = options
+        self.log: list[str] = []
+        self._clients: list[Client] = []
+
+    def __enter__(self) -> Self:
+        web = [] if "--web" in self._options else ["--web", "tcp:0:interface=127.0.0.1"]
+        command = [sys.executable, "-c", TWISTD, "-n", "--pidfile=", "signal-relay"]
+        self.process = subprocess.Popen(
+            [*command, "--socket", str(self.socket), *web, *self._options],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            cwd=self.directory,
+            env=clean_environment(),
+        )
+        try:
+            self.wait_for_log("signal relay .* serves")
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for client in self._clients:
+            client.close()
+        if self.process.poll() is None:
+            self.stop()
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+        if self._own:
+            shutil.rmtree(self.directory, ignore_errors=True)
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """Signal the process, take the rest of its log and return its exit status."""
+        self.process.send_signal(number)
+        assert self.process.stdout is not None
+        self.log += self.process.stdout.readlines()
+        return self.process.wait(PATIENCE)
+
+    def wait_for_log(self, pattern: str) -> str:
+        """Return the first line of the log, from the last one read on, that has the pattern."""
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.log.append(line)
+            if re.search(pattern, line):
+                return line
+        raise AssertionError(f"the relay never logged {pattern!r}:\n{''.join(self.log)}")
+
+    def connect(self, *, joined: bool = True) -> "Client":
+        """Return a connected client; ``joined`` waits until the relay has it as a peer."""
+        client = Client(self.socket)
+        self._clients.append(client)
+        if joined:
+            self.wait_for_log(r"peer connected: \d+ ")
+        return client
+
+    @property
+    def port(self) -> int:
+        """The port of the side port."""
+        found = re.search(r"QuietSite starting on (\d+)", "".join(self.log))
+        assert found, "the side port is not a TCP port"
+        return int(found[1])
+
+    def get(self, path: str, **headers: str) -> tuple[int, str]:
+        """GET from the side port: status and body."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
+        try:
+            connection.request("GET", path, headers=headers)
+            response = connection.getresponse()
+            return response.status, response.read().decode()
+        finally:
+            connection.close()
+
+    def status(self) -> dict[str, Any]:
+        """Return /api/status."""
+        return json.loads(self.get("/api/status")[1])
+
+    def metrics(self) -> dict[tuple[str, str], float]:
+        """Return what Prometheus would scrape, by name and the value of the one label, if any."""
+        _, body = self.get("/metrics", Accept="text/plain")
+        return {
+            (sample.name, next(iter(sample.labels.values()), "")): sample.value
+            for family in text_string_to_metric_families(body)
+            for sample in family.samples
+        }
+
+    def resident_bytes(self) -> int:
+        """Return how much memory the process has."""
+        text = Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(re.search(r"VmRSS:\s+(\d+) kB", text)[1]) * 1024  # type: ignore[index]
+
+    def wait_until(self, holds: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+        """Ask for the status until the condition holds; return it."""
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline:
+            if holds(status := self.status()):
+                return status
+        raise AssertionError(f"never came true; last status: {status}")
+
+
+class Client:
+    """A raw peer: a Unix socket and nothing else."""
+
+    def __init__(self, path: Path) -> None:
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.socket.settimeout(PATIENCE)
+        self.socket.connect(str(path))
+
+    def close(self) -> None:
+        self.socket.close()
+
+    def send(self, data: bytes) -> None:
+        self.socket.sendall(data)
+
+    def receive(self, length: int) -> bytes:
+        """Return exactly so many bytes, or fewer if the relay closes before."""
+        received = bytearray()
+        while len(received) < length:
+            piece = self.socket.recv(min(length - len(received), 1 << 18))
+            if not piece:
+                break
+            received += piece
+        return bytes(received)
+
+    def receive_all(self) -> bytes:
+        """Return all bytes until the relay closes."""
+        return self.receive(sys.maxsize)
+
+    def messages(self, number: int) -> list[bytes]:
+        """Return the next messages; the connection must be used in no other way before."""
+        reader, found = MessageReader(Rules(Level.CHECKSUM)), []
+        while len(found) < number:
+            piece = self.socket.recv(1 << 18)
+            assert piece, f"closed after {len(found)} of {number} messages"
+            found += reader.feed(piece)
+        assert len(found) == number
+        return found
+
+
+def read_all(clients: list[Client], expected: list[int], take: int = 1 << 18) -> list[bytearray]:
+    """Read from all clients in turn until each has so many bytes or is closed by the relay."""
+    received = [bytearray() for _ in clients]
+    with selectors.DefaultSelector() as selector:
+        for number, client in enumerate(clients):
+            selector.register(client.socket, selectors.EVENT_READ, number)
+        deadline = time.monotonic() + PATIENCE
+        while selector.get_map() and time.monotonic() < deadline:
+            for key, _ in selector.select(deadline - time.monotonic()):
+                number = key.data
+                piece = clients[number].socket.recv(take)
+                received[number] += piece
+                if not piece or len(received[number]) >= expected[number]:
+                    selector.unregister(clients[number].socket)
+    return received
+
+
+def message(source: int, sequence: int, size: int = 216, seed: int = 0) -> bytes:
+    """Return a valid message of ``size`` bytes (44 to 65,572) with content of its own."""
+    payload = random.Random(f"{source} {sequence} {seed}").randbytes(size)
+    room = size - 32
+    header = 2 if room <= 257 else 5
+    return build_message(
+        build_tlv(21, payload[: room - header]),
+        source=source,
+        sequence=sequence,
+        timestamp=time.time_ns(),
+    )
+
+
+def messages(source: int, number: int, size: int = 216) -> list[bytes]:
+    """Return messages of one source, in sequence."""
+    return [message(source, sequence, size) for sequence in range(1, number + 1)]
+
+
+def random_cuts(data: bytes, chance: random.Random) -> Iterator[bytes]:
+    """Yield the data in pieces of random sizes, most of them small."""
+    start = 0
+    while start < len(data):
+        stop = start + chance.choice((1, 7, 31, 33, 500, 4096, 70_000))
+        yield data[start:stop]
+        start = stop

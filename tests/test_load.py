@@ -1,0 +1,207 @@
+"""What the hub promises under load, on a real relay process with real sockets."""
+
+import hashlib
+import random
+import threading
+from collections.abc import Callable
+from itertools import zip_longest
+
+import pytest
+
+from alphapulse_relay.protocol_v2.framing import MessageReader
+from alphapulse_relay.protocol_v2.header import Header
+from tests.support import Client, Relay, message, messages, random_cuts, read_all
+
+SMALL_WINDOW = ("--backlog", "2M", "--max-message", "96K")
+WINDOW = 2 << 20
+
+
+class Threads:
+    """Runs functions beside the test, and raises what they raised."""
+
+    def __init__(self) -> None:
+        self._threads: list[threading.Thread] = []
+        self._errors: list[BaseException] = []
+
+    def run(self, function: Callable[..., object], *arguments: object) -> None:
+        def guarded() -> None:
+            try:
+                function(*arguments)
+            except BaseException as error:
+                self._errors.append(error)
+
+        self._threads.append(threading.Thread(target=guarded, daemon=True))
+        self._threads[-1].start()
+
+    def join(self) -> None:
+        for thread in self._threads:
+            thread.join(60)
+            assert not thread.is_alive(), "a publisher could not send"
+        if self._errors:
+            raise self._errors[0]
+
+
+@pytest.fixture
+def threads():
+    return Threads()
+
+
+def split(stream: bytes) -> list[bytes]:
+    return list(MessageReader().feed(stream))
+
+
+def test_eight_publishers_and_sixteen_consumers_see_one_order(threads: Threads) -> None:
+    chance = random.Random(8)
+    sent = {
+        source: [message(source, n, chance.randint(44, 64 * 1024)) for n in range(1, 31)]
+        for source in range(20, 28)
+    }
+    total = sum(len(each) for own in sent.values() for each in own)
+    with Relay() as relay:
+        publishers = {source: relay.connect() for source in sent}
+        consumers = [relay.connect() for _ in range(16)]
+
+        def publish(source: int) -> None:
+            for piece in random_cuts(b"".join(sent[source]), random.Random(source)):
+                publishers[source].send(piece)
+
+        for source in sent:
+            threads.run(publish, source)
+        expected = [total] * 16 + [total - sum(map(len, sent[source])) for source in sent]
+        streams = read_all([*consumers, *publishers.values()], expected)
+        threads.join()
+
+    order = split(bytes(streams[0]))
+    assert sorted(order) == sorted(each for own in sent.values() for each in own)
+    for source, own in sent.items():
+        assert [each for each in order if Header.unpack(each).source == source] == own
+    assert all(stream == streams[0] for stream in streams[1:16])
+    for source, stream in zip(sent, streams[16:], strict=True):
+        others = [each for each in order if Header.unpack(each).source != source]
+        assert split(bytes(stream)) == others
+
+
+def test_one_stalled_consumer_of_fifty_harms_nobody() -> None:
+    """Each chunk is sent when all but the stalled one have the last: so nothing is held."""
+    chunks = [b"".join(messages(source, 8, 8 * 1024)) for source in range(20, 40)]
+    rounds = 6 * WINDOW // sum(map(len, chunks))
+    with Relay(*SMALL_WINDOW) as relay:
+        consumers = [relay.connect() for _ in range(49)]
+        stalled = relay.connect()
+        publisher = relay.connect()
+        before = relay.resident_bytes()
+        for chunk in chunks * rounds:
+            publisher.send(chunk)
+            assert all(consumer.receive(len(chunk)) == chunk for consumer in consumers)
+        status = relay.wait_until(lambda now: bool(now["departed"]))
+        assert [gone["reason"] for gone in status["departed"]] == ["overtaken"]
+        assert status["counters"]["held_seconds"] == 0
+        assert relay.resident_bytes() - before < WINDOW + (4 << 20)
+        # What it was given before is what was sent, cut off somewhere.
+        given = stalled.receive_all()
+        assert b"".join(chunks * rounds).startswith(given)
+        lost = status["departed"][0]["messages_out"] + status["counters"]["missed"]["overtaken"]
+        assert given
+        assert 0 < lost < len(chunks) * rounds * 8
+
+
+def test_a_burst_of_twenty_windows_reaches_the_faster_consumer(threads: Threads) -> None:
+    burst = b"".join(messages(20, 20 * WINDOW // 32768, 32768))
+    with Relay(*SMALL_WINDOW) as relay:
+        fast, slow, publisher = relay.connect(), relay.connect(), relay.connect()
+        threads.run(publisher.send, burst)
+        received, slowly = bytearray(), bytearray()
+        while len(received) < len(burst):
+            for _ in range(4):
+                received += fast.receive(min(65536, len(burst) - len(received)))
+            slowly += slow.socket.recv(4096)
+            # As slow as a consumer that does something with what it gets.
+            hashlib.sha256(received[-65536:]).digest()
+        threads.join()
+        assert bytes(received) == burst
+        status = relay.wait_until(lambda now: bool(now["departed"]))
+        assert [gone["reason"] for gone in status["departed"]] == ["overtaken"]
+        slowly += slow.receive_all()
+        assert burst.startswith(slowly)
+        assert len(slowly) < len(burst)
+        assert status["counters"]["held_seconds"] > 0
+        delivered = len(split(bytes(slowly)))
+        assert delivered + status["counters"]["missed"]["overtaken"] <= len(burst) // 32768
+
+
+def test_publishers_go_on_when_the_only_consumer_stops_for_good(threads: Threads) -> None:
+    burst = b"".join(messages(20, 4 * WINDOW // 32768, 32768))
+    with Relay(*SMALL_WINDOW, "--hold", "0.2") as relay:
+        consumer, publisher = relay.connect(), relay.connect()
+        threads.run(publisher.send, burst)
+        assert consumer.receive(100_000) == burst[:100_000]
+        threads.join()
+        status = relay.wait_until(lambda now: bool(now["departed"]))
+        assert status["departed"][0]["reason"] == "overtaken"
+        assert 0.2 <= status["counters"]["held_seconds"] < 5
+        relay.wait_until(lambda now: now["counters"]["bytes_received"] == len(burst))
+
+
+def test_publishers_that_never_read_live_on_and_may_read_later(threads: Threads) -> None:
+    size, each = 8 * 1024, 10 * WINDOW // 3 // (8 * 1024)
+    bursts = {source: messages(source, each, size) for source in (20, 21, 22)}
+    with Relay(*SMALL_WINDOW) as relay:
+        publishers = {source: relay.connect() for source in bursts}
+        consumer = relay.connect()
+        for source, burst in bursts.items():
+            # Until its first message nobody can tell a publisher from a consumer that stalls.
+            publishers[source].send(burst[0])
+            relay.wait_until(lambda now, n=source: now["peers"][n - 20]["messages_in"] == 1)
+        for source, burst in bursts.items():
+            threads.run(publishers[source].send, b"".join(burst[1:]))
+        stream = bytes(read_all([consumer], [3 * each * size])[0])
+        threads.join()
+        order = split(stream)
+        assert sorted(order) == sorted(each for burst in bursts.values() for each in burst)
+        status = relay.wait_until(lambda now: now["counters"]["messages_received"] == 3 * each)
+        assert [peer["state"] for peer in status["peers"]] == ["muted"] * 3 + ["live"]
+
+        early = _read_muted(publishers[20], relay)
+        marker = messages(21, 5, 500)
+        publishers[21].send(b"".join(marker))
+        read = early + publishers[20].receive(5 * 500)
+        theirs = [each for each in order if Header.unpack(each).source != 20]
+        got = split(read)
+        assert got[-5:] == marker
+        assert got[:-5] == theirs[: len(got) - 5]
+        missed = relay.status()["counters"]["missed"]["muted"]
+        assert missed == len(theirs) - (len(got) - 5)
+
+
+def _read_muted(publisher: Client, relay: Relay) -> bytes:
+    """Read what a muted publisher's socket holds, until the relay has it live again."""
+    number = relay.status()["peers"][0]["number"]
+    publisher.socket.setblocking(False)
+    read = bytearray()
+
+    def live(status: dict) -> bool:
+        try:
+            while piece := publisher.socket.recv(65536):
+                read.extend(piece)
+        except BlockingIOError:
+            pass
+        return next(p["state"] for p in status["peers"] if p["number"] == number) == "live"
+
+    relay.wait_until(live)
+    publisher.socket.setblocking(True)
+    return bytes(read)
+
+
+def test_two_publishers_never_tear_each_others_messages() -> None:
+    """Their pieces reach the relay in turn, most of them cut inside a message."""
+    sent = {source: messages(source, 500, 300) for source in (20, 21)}
+    cuts = [random_cuts(b"".join(own), random.Random(source)) for source, own in sent.items()]
+    with Relay() as relay:
+        consumer = relay.connect()
+        publishers = [relay.connect() for _ in sent]
+        for pieces in zip_longest(*cuts, fillvalue=b""):
+            for publisher, piece in zip(publishers, pieces, strict=True):
+                publisher.send(piece)
+        got = consumer.messages(1000)
+    by_source = {s: [m for m in got if Header.unpack(m).source == s] for s in sent}
+    assert by_source == sent

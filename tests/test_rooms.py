@@ -1,0 +1,69 @@
+"""The rooms' direction: who may import whom."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import alphapulse_relay
+
+PACKAGE = Path(alphapulse_relay.__file__).parent
+NAME = "alphapulse_relay"
+ALLOWED = {
+    "protocol_v2": {"protocol_v2"},
+    "hub": {"protocol_v2", "hub"},
+    "web": {"protocol_v2", "hub", "web"},
+    "cli": {"protocol_v2", "cli"},
+    "option_values": {"protocol_v2"},
+    "options": {"protocol_v2", "option_values"},
+    "logs": set(),
+    "unix_socket": set(),
+}
+"""What each room may import of the package, besides its version; service may import everything."""
+FORBIDDEN = {
+    "protocol_v2": {"twisted", "click", "rich", "prometheus_client"},
+    "hub": {"click", "rich", "prometheus_client"},
+    "web": {"click", "rich"},
+    "cli": {"twisted", "prometheus_client"},
+}
+
+
+def imports(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports are absolute"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def room_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_a_room_imports_only_what_it_may(path: Path) -> None:
+    room = room_of(path)
+    if room in {"service", "__init__"}:
+        return
+    for name in imports(path):
+        top, _, rest = name.partition(".")
+        assert top not in FORBIDDEN.get(room, set()), f"{room} imports {name}"
+        if top == NAME and not rest.startswith("__version__"):
+            assert rest.split(".")[0] in ALLOWED[room], f"{room} imports {name}"
+
+
+def test_every_room_has_its_rule() -> None:
+    rooms = {room_of(path) for path in MODULES} - {"service", "__init__"}
+    assert rooms == set(ALLOWED)
+
+
+def test_only_the_service_maker_lies_among_the_plugins() -> None:
+    plugins = PACKAGE.parent / "twisted" / "plugins"
+    if plugins.exists():  # not where the package is installed without its source
+        names = {path.name for path in plugins.iterdir()} - {"dropin.cache", "__pycache__"}
+        assert names == {"signal_relay_plugin.py"}
