@@ -54,6 +54,12 @@ class ListenerService(Service):
         self._path.bound()
         super().privilegedStartService()
 
+    def abandon(self) -> None:
+        """Undo a start that failed elsewhere, before the process ends."""
+        self._path.release()
+        if self._port.connected:
+            self._port.stopListening()
+
     def stopService(self) -> Deferred[None]:
         """Accept no more, then remove the socket."""
         super().stopService()
@@ -129,9 +135,12 @@ class SignalRelayService(MultiService):
             )
 
     def startService(self) -> None:
-        """Serve."""
+        """Serve, from when the reactor runs."""
         super().startService()
         self._reactor.callWhenRunning(self._handle_signals)
+        self._reactor.callWhenRunning(self._announce)
+
+    def _announce(self) -> None:
         self._log.info(
             "signal relay {version} serves {socket}: validate={validate}, window of {window} "
             "bytes, at most {peers} peers, side port {web}",
@@ -160,9 +169,9 @@ class SignalRelayService(MultiService):
             signal.signal(number, self._on_signal)
 
     def _on_signal(self, number: int, _: FrameType | None) -> None:
-        self._reactor.callFromThread(self._leave, signal.Signals(number).name)
+        self._reactor.callFromThread(self.leave, signal.Signals(number).name)
 
-    def _leave(self, name: str) -> None:
+    def leave(self, name: str) -> None:
         """Leave in order at the first signal, at once at the second."""
         if self.running:
             self._log.info("{signal}: leaving", signal=name)
@@ -173,6 +182,7 @@ class SignalRelayService(MultiService):
 
     def _fail(self, message: str, status: int = os.EX_CONFIG) -> NoReturn:
         self._log.error("cannot start: {message}", message=message)
+        self._listener.abandon()
         exit_with(message, status)
 
 
@@ -203,12 +213,14 @@ def raise_descriptor_limit(peers: int) -> int:
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = peers + SPARE_DESCRIPTORS
-    if resource.RLIM_INFINITY in (soft, hard) or soft >= wanted:
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
         return peers
-    for limit in ((wanted, max(hard, wanted)), (min(wanted, hard), hard)):
+    if hard != resource.RLIM_INFINITY and hard < wanted:
         try:
-            resource.setrlimit(resource.RLIMIT_NOFILE, limit)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, wanted))
         except (OSError, ValueError):
-            continue
-        return min(peers, limit[0] - SPARE_DESCRIPTORS)
-    return min(peers, soft - SPARE_DESCRIPTORS)
+            wanted = hard
+        else:
+            return peers
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    return wanted - SPARE_DESCRIPTORS

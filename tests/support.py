@@ -29,8 +29,7 @@ PATIENCE = 30.0
 """Seconds after which a test that waits for something has failed."""
 TWISTD = "from twisted.scripts.twistd import run; import sys; sys.argv[0] = 'twistd'; run()"
 PROMETHEUS_ACCEPT = (
-    "application/openmetrics-text;version=1.0.0;q=0.6,"
-    "text/plain;version=0.0.4;q=0.5,*/*;q=0.1"
+    "application/openmetrics-text;version=1.0.0;q=0.6,text/plain;version=0.0.4;q=0.5,*/*;q=0.1"
 )
 
 

@@ -1,0 +1,239 @@
+"""The service with a fake reactor: what is started, in which order it stops, how it fails."""
+
+import dataclasses
+import resource
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from twisted.application.service import Application, IService
+from twisted.internet.defer import Deferred
+from twisted.internet.error import CannotListenError
+from twisted.internet.testing import MemoryReactorClock
+from twisted.logger import ILogObserver
+
+from alphapulse_relay import service
+from alphapulse_relay.options import Options, Settings, settings_from
+from alphapulse_relay.service import SignalRelayService, raise_descriptor_limit
+from alphapulse_relay.unix_socket import SocketPath
+
+
+@pytest.fixture
+def directory() -> Iterator[Path]:
+    short = Path(tempfile.mkdtemp(prefix="relay-"))
+    yield short
+    shutil.rmtree(short)
+
+
+@pytest.fixture
+def settings(directory: Path) -> Settings:
+    return dataclasses.replace(settings_from({}, {}), socket=directory / "s.sock", cpu=None)
+
+
+@pytest.fixture
+def reactor() -> MemoryReactorClock:
+    return MemoryReactorClock()
+
+
+@pytest.fixture
+def unlimited(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(service, "raise_descriptor_limit", lambda peers: peers)
+
+
+def started(settings: Settings, reactor: MemoryReactorClock) -> SignalRelayService:
+    relay = SignalRelayService(settings, {}, reactor)
+    relay.privilegedStartService()
+    relay.startService()
+    return relay
+
+
+def stop(relay: SignalRelayService, reactor: MemoryReactorClock) -> list[None]:
+    done: list[None] = []
+    relay.stopService().addCallback(done.append)
+    reactor.advance(0)
+    return done
+
+
+@pytest.mark.usefixtures("unlimited")
+def test_it_listens_on_the_socket_and_the_side_port(
+    settings: Settings, reactor: MemoryReactorClock
+) -> None:
+    relay = started(settings, reactor)
+    assert settings.socket.is_socket()
+    assert settings.socket.stat().st_mode & 0o777 == 0o660
+    ((port, _, _, interface),) = reactor.tcpServers
+    assert (port, interface) == (9750, "127.0.0.1")
+    assert stop(relay, reactor) == [None]
+
+
+@pytest.mark.usefixtures("unlimited")
+def test_more_listeners_share_the_hub_and_the_side_port_may_be_left_out(
+    settings: Settings, reactor: MemoryReactorClock
+) -> None:
+    settings = dataclasses.replace(settings, web=None, listen=("tcp:7001", "tcp:7002"))
+    relay = started(settings, reactor)
+    assert [server[:2] for server in reactor.tcpServers] == [(7001, relay.hub), (7002, relay.hub)]
+    assert stop(relay, reactor) == [None]
+
+
+@pytest.mark.usefixtures("unlimited")
+def test_it_is_ready_from_start_until_it_is_told_to_leave(
+    settings: Settings, reactor: MemoryReactorClock
+) -> None:
+    relay = SignalRelayService(settings, {}, reactor)
+    assert not relay.is_ready()
+    relay.privilegedStartService()
+    relay.startService()
+    assert relay.is_ready()
+    relay.stopService()
+    assert not relay.is_ready()
+    reactor.advance(0)
+
+
+@pytest.mark.usefixtures("unlimited")
+def test_the_socket_goes_first_and_the_side_port_after_the_drain(
+    settings: Settings, reactor: MemoryReactorClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    relay = started(settings, reactor)
+    drained: Deferred[None] = Deferred()
+    monkeypatch.setattr(relay.hub, "drain", lambda seconds: drained)
+    stopping = relay.stopService()
+    reactor.advance(0)
+    assert not settings.socket.exists()
+    web = relay.services[-1]
+    assert web.running
+    drained.callback(None)
+    assert not web.running
+    assert stopping.called
+
+
+@pytest.mark.usefixtures("unlimited")
+def test_a_live_relay_on_the_socket_ends_the_start_with_75(
+    settings: Settings, reactor: MemoryReactorClock, capfd: pytest.CaptureFixture[str]
+) -> None:
+    first = started(settings, reactor)
+    with pytest.raises(SystemExit) as raised:
+        started(settings, MemoryReactorClock())
+    assert raised.value.code == 75
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line.startswith("signal-relay: another relay (pid ")
+    stop(first, reactor)
+
+
+@pytest.mark.usefixtures("unlimited")
+def test_a_port_that_is_taken_ends_the_start_with_78(
+    settings: Settings,
+    reactor: MemoryReactorClock,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    def taken(port: int, *_: object, **__: object) -> None:
+        raise CannotListenError("127.0.0.1", port, OSError(98, "Address already in use"))
+
+    monkeypatch.setattr(reactor, "listenTCP", taken)
+    with pytest.raises(SystemExit) as raised:
+        SignalRelayService(settings, {}, reactor).privilegedStartService()
+    assert raised.value.code == 78
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line.startswith("signal-relay: cannot listen on 127.0.0.1:9750: ")
+    assert line.endswith("Address already in use")
+    assert not settings.socket.exists()
+    reactor.advance(0)
+
+
+def test_makeservice_says_what_is_wrong_before_twistd_goes_into_the_background(
+    directory: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    directory.chmod(0o777)
+    options = Options()
+    options.parseOptions(["--socket", str(directory / "s.sock"), "--web", "none"])
+    with pytest.raises(SystemExit) as raised:
+        service.makeService(options)
+    assert raised.value.code == 78
+    assert f"others can write to the directory {directory}" in capfd.readouterr().err
+    directory.chmod(0o700)
+    assert isinstance(service.makeService(options), SignalRelayService)
+
+
+@pytest.mark.usefixtures("unlimited")
+def test_the_first_signal_leaves_in_order_and_the_second_at_once(
+    settings: Settings, reactor: MemoryReactorClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    relay = started(settings, reactor)
+    cut: list[bool] = []
+    monkeypatch.setattr(relay.hub, "cut_drain", lambda: cut.append(True))
+    relay.leave("SIGTERM")
+    assert reactor.hasStopped
+    assert not cut
+    stop(relay, reactor)
+    relay.leave("SIGTERM")
+    assert cut == [True]
+
+
+@pytest.mark.usefixtures("unlimited")
+def test_it_pins_itself_to_a_core(
+    settings: Settings, reactor: MemoryReactorClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pinned: list[tuple[int, set[int]]] = []
+    monkeypatch.setattr("os.sched_setaffinity", lambda pid, cores: pinned.append((pid, cores)))
+    relay = started(dataclasses.replace(settings, cpu=1), reactor)
+    assert pinned == [(0, {1})]
+    stop(relay, reactor)
+
+
+def test_the_log_observer_reaches_the_application_unless_it_is_left_to_twistd(
+    settings: Settings, reactor: MemoryReactorClock
+) -> None:
+    with_own, without = Application("one"), Application("two")
+    SignalRelayService(settings, {"nodaemon": True}, reactor).setServiceParent(with_own)
+    SignalRelayService(settings, None, reactor).setServiceParent(without)
+    assert with_own.getComponent(ILogObserver) is not None
+    assert without.getComponent(ILogObserver) is None
+    assert len(list(IService(without))) == 1
+
+
+@pytest.mark.parametrize(
+    ("soft", "hard", "may_raise_hard", "peers", "limit"),
+    [
+        (1024, 4096, True, 10_000, (10_064, 10_064)),
+        (1024, 4096, False, 4032, (4096, 4096)),
+        (1024, 20_000, True, 10_000, (10_064, 20_000)),
+        (20_000, 20_000, False, 10_000, (20_000, 20_000)),
+        (resource.RLIM_INFINITY, resource.RLIM_INFINITY, False, 10_000, None),
+        (1024, resource.RLIM_INFINITY, False, 10_000, (10_064, resource.RLIM_INFINITY)),
+    ],
+)
+def test_the_limit_of_open_files_is_raised_as_far_as_may_be(
+    monkeypatch: pytest.MonkeyPatch,
+    soft: int,
+    hard: int,
+    may_raise_hard: bool,
+    peers: int,
+    limit: tuple[int, int] | None,
+) -> None:
+    now = [(soft, hard)]
+
+    def setrlimit(_: int, wanted: tuple[int, int]) -> None:
+        if hard != resource.RLIM_INFINITY and wanted[1] > hard and not may_raise_hard:
+            raise ValueError("not allowed to raise maximum limit")
+        now[0] = wanted
+
+    monkeypatch.setattr(resource, "getrlimit", lambda _: now[0])
+    monkeypatch.setattr(resource, "setrlimit", setrlimit)
+    assert raise_descriptor_limit(10_000) == peers
+    assert now[0] == (limit or (soft, hard))
+
+
+@pytest.mark.usefixtures("unlimited")
+def test_a_successor_keeps_its_socket_when_the_old_relay_leaves(
+    settings: Settings, reactor: MemoryReactorClock
+) -> None:
+    relay = started(settings, reactor)
+    settings.socket.unlink()
+    settings.socket.touch()
+    stop(relay, reactor)
+    assert settings.socket.exists()
+    settings.socket.unlink()
+    SocketPath(settings.socket).claim()
