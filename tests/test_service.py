@@ -164,6 +164,7 @@ def test_the_first_signal_leaves_in_order_and_the_second_at_once(
     relay = started(settings, reactor)
     cut: list[bool] = []
     monkeypatch.setattr(relay.hub, "cut_drain", lambda: cut.append(True))
+    monkeypatch.setattr(relay.hub, "drain", lambda seconds: Deferred())
     relay.leave("SIGTERM")
     assert reactor.hasStopped
     assert not cut
