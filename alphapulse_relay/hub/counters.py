@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from alphapulse_relay.hub.peer import Ending, Miss, Refusal
 from alphapulse_relay.protocol_v2.errors import Rejection, WireError
 from alphapulse_relay.protocol_v2.header import HEADER_SIZE, VERSION
-from alphapulse_relay.protocol_v2.tlv import EXTENDED, legacy_spans, spans
+from alphapulse_relay.protocol_v2.tlv import EXTENDED, LEGACY_TYPE_MAX, legacy_spans, spans
 
 FORWARD_BOUNDS = (
     5e-6, 1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1, 0.2, 0.5, 1
@@ -50,7 +50,7 @@ class Counters:
         self.accepted = 0
         self.refused = dict.fromkeys(Refusal, 0)
         self.ended = dict.fromkeys(Ending, 0)
-        self.types = [0] * EXTENDED
+        self.types = [0] * (LEGACY_TYPE_MAX + 1)
         """Messages that hold a TLV of the type which is the index."""
         self.malformed = 0
         """Messages whose TLVs could not all be read."""

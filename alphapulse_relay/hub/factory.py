@@ -169,6 +169,11 @@ class SignalRelayFactory(ServerFactory):
                 left_out=left_out,
             )
 
+    def go_on(self, peer: Peer) -> None:
+        """Deliver to a peer that takes bytes again; others may have waited for that."""
+        self._deliver(peer)
+        self.progressed()
+
     def progressed(self) -> None:
         """Take note that a peer has taken bytes or is gone: others may have waited for that."""
         self.pace.look()
@@ -201,7 +206,11 @@ class SignalRelayFactory(ServerFactory):
             peer.end(Ending.SHUTDOWN)
 
     def _nobody_behind(self) -> bool:
-        return all(peer.state is State.MUTED or peer.cursor.at_head for peer in self._everybody())
+        # One that is behind may be at the head: its transport still keeps what it was given.
+        return all(
+            peer.state is State.MUTED or (peer.state is State.LIVE and peer.cursor.at_head)
+            for peer in self._everybody()
+        )
 
     def _deliver(self, peer: Peer) -> None:
         """Deliver to one peer; whatever fails there must not reach the sender."""

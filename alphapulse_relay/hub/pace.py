@@ -97,7 +97,7 @@ class Pace:
         lags = sorted(
             (self._log.lag(peer.cursor.position), peer.identity.number)
             for peer in self._peers()
-            if peer.consumes and peer.took_at > since
+            if peer.consumes and not peer.cursor.away and peer.took_at > since
         )[:2]
 
         def fastest(publisher: Peer) -> int | None:

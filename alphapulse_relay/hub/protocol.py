@@ -51,6 +51,7 @@ class SignalRelayProtocol(MessageRunReceiver):
         self.took_at = -math.inf
         self.messages_in = self.bytes_in = 0
         self._reads = False  # has taken bytes after its socket was full
+        self._passed = False  # the log goes on without it, as it does not read
         self._read_out = False  # nothing more is to be received
         self._left = False
         self._next_turn: IDelayedCall | None = None
@@ -127,8 +128,7 @@ class SignalRelayProtocol(MessageRunReceiver):
         """Go on: the peer has taken bytes and there is room for more."""
         self._reads = True
         self.state = State.LIVE
-        self.deliver()
-        self.factory.progressed()
+        self.factory.go_on(self)
 
     def stopProducing(self) -> None:
         """Send no more: the peer will not read again, though it may still publish."""
@@ -140,6 +140,7 @@ class SignalRelayProtocol(MessageRunReceiver):
         """Let a publisher that never reads live on, muted; close on anybody else."""
         if self.messages_in and not self._reads:
             self.state = State.MUTED
+            self._passed = True
             self.cursor.leave()
             self._log.info("peer muted: {peer} publishes and does not read", peer=self.identity)
         else:
@@ -153,14 +154,20 @@ class SignalRelayProtocol(MessageRunReceiver):
             self.took_at = self.factory.clock.seconds()
 
     def _rejoin(self) -> None:
-        missed = self.cursor.missing
+        missed = self._count_passed()
         self.cursor.rejoin()
-        self.factory.counters.missed[Miss.MUTED] += missed
         self._log.info(
             "peer reads again: {peer}, {missed} messages were not sent to it",
             peer=self.identity,
             missed=missed,
         )
+
+    def _count_passed(self) -> int:
+        """Count, and return, what the log went on with while the peer did not read."""
+        missed = self.cursor.missing if self._passed else 0
+        self._passed = False
+        self.factory.counters.missed[Miss.MUTED] += missed
+        return missed
 
     def _go_on_next_turn(self) -> None:
         if self._next_turn is None:
@@ -169,7 +176,7 @@ class SignalRelayProtocol(MessageRunReceiver):
     def _on_next_turn(self) -> None:
         self._next_turn = None
         if self.state is State.LIVE and not self._left:
-            self.deliver()
+            self.factory.go_on(self)
 
     # How it ends
 
@@ -202,6 +209,7 @@ class SignalRelayProtocol(MessageRunReceiver):
             if self.torn:
                 self.factory.counters.dropped[Rejection.TORN] += 1
             self.cursor.leave()
+            self._count_passed()
             self.factory.leave(self, reason)
 
 

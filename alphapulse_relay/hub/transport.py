@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import Any
 
 from twisted.internet import main, tcp, unix
-from twisted.internet.error import ConnectionAborted
+from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import ITransport
 from twisted.python.components import registerAdapter
 from twisted.python.failure import Failure
@@ -139,9 +139,11 @@ class RelayTransport(unix.Server):
 
     def connectionLost(self, reason: Failure) -> None:
         """Hand on what was sent before the end: a held publisher may have closed long ago."""
-        if self.connected and not reason.check(ConnectionAborted):
-            self._receive_rest()
-        super().connectionLost(reason)
+        try:
+            if self.connected and reason.check(ConnectionDone, ConnectionLost):
+                self._receive_rest()
+        finally:
+            super().connectionLost(reason)
 
 
 class RelayPort(unix.Port):

@@ -28,6 +28,7 @@ from alphapulse_relay.hub.peer import State
 
 CACHE_SECONDS = 1.0
 """How long a rendering is served again: scraping in a loop must not slow the hub."""
+OPENMETRICS = "application/openmetrics-text"
 _NS = 1_000_000_000
 
 
@@ -147,7 +148,8 @@ class Exposition:
 
     def render(self, accept: str) -> tuple[str, bytes]:
         """Return content type and body in the format that an Accept header asks for."""
-        encode, content_type = choose_encoder(accept)
+        # No more of the header is looked at: each version that it may name would be kept apart.
+        encode, content_type = choose_encoder(OPENMETRICS if OPENMETRICS in accept else "")
         now = self._clock.seconds()
         rendered_at, body = self._kept.get(content_type, (0.0, b""))
         if not body or not 0 <= now - rendered_at < CACHE_SECONDS:

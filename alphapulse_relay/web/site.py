@@ -2,8 +2,10 @@
 
 import json
 from collections.abc import Callable
+from typing import Any
 
-from twisted.web.http import Request
+from twisted.web.http import NOT_ALLOWED, NOT_FOUND, SERVICE_UNAVAILABLE, Request
+from twisted.web.pages import errorPage
 from twisted.web.resource import Resource
 from twisted.web.server import Request as ServerRequest
 from twisted.web.server import Site
@@ -13,7 +15,6 @@ from alphapulse_relay.hub.factory import SignalRelayFactory
 from alphapulse_relay.web.metrics import Exposition
 from alphapulse_relay.web.status import Status
 
-SERVICE_UNAVAILABLE = 503
 REQUEST_TIMEOUT = 30
 """Seconds of silence after which a connection to the side port is closed."""
 INDEX = f"""<!doctype html>
@@ -28,6 +29,18 @@ INDEX = f"""<!doctype html>
 """
 
 
+class Directory(Resource):
+    """Has children, and is nothing else."""
+
+    def render(self, request: ServerRequest) -> Any:
+        """Answer that nothing is here."""
+        return errorPage(NOT_FOUND, "Not found", "There is no such page.").render(request)
+
+    def getChild(self, path: bytes, request: ServerRequest) -> Resource:  # noqa: ARG002
+        """Return what answers so for any other name."""
+        return Directory()
+
+
 class Page(Resource):
     """A leaf that answers GET and HEAD with what ``render`` returns."""
 
@@ -37,6 +50,13 @@ class Page(Resource):
         super().__init__()
         self._render = render
         self._content_type = content_type
+
+    def render(self, request: ServerRequest) -> Any:
+        """Refuse all but GET and HEAD."""
+        if request.method in {b"GET", b"HEAD"}:
+            return super().render(request)
+        request.setHeader("allow", "GET, HEAD")
+        return errorPage(NOT_ALLOWED, "Not allowed", "A page can only be read.").render(request)
 
     def render_GET(self, request: ServerRequest) -> bytes:
         """Answer with the page as it is now."""
@@ -72,7 +92,7 @@ def build_site(hub: SignalRelayFactory, ready: Callable[[], bool]) -> Site:
     def status_document(_: ServerRequest) -> bytes:
         return json.dumps(status.describe(ready=ready())).encode()
 
-    root, api = Resource(), Resource()
+    root, api = Directory(), Directory()
     plain = "text/plain; charset=utf-8"
     root.putChild(b"", Page(lambda _: INDEX.encode(), "text/html; charset=utf-8"))
     root.putChild(b"metrics", Page(metrics, plain))

@@ -1,0 +1,89 @@
+"""``signal-relay status``: how a relay is doing, once or as a live board.
+
+Knows when to ask and what to do without an answer; the document is ``snapshot``'s, the look is
+``board``'s.
+"""
+
+import json
+import time
+
+import click
+from rich.console import Console
+from rich.live import Live
+
+from alphapulse_relay.cli.board import DEPARTED_SHOWN, board, flow
+from alphapulse_relay.cli.snapshot import Snapshot, fetch, look, status_url
+from alphapulse_relay.cli.words import Failure, examples
+
+DEFAULT_URL = "http://127.0.0.1:9750"
+OTHER_LINES = 14 + DEPARTED_SHOWN
+"""Lines of the board that are not rows of peers, with some to spare where the head wraps."""
+LEAST_ROWS = 3
+
+
+@click.command(
+    epilog=examples(
+        "signal-relay status",
+        "signal-relay status --json | jq .counters.dropped",
+        "signal-relay status --url http://10.0.0.5:9750 --interval 5",
+    ),
+)
+@click.option(
+    "--url",
+    "-u",
+    default=DEFAULT_URL,
+    envvar="SIGNAL_RELAY_URL",
+    show_default=True,
+    show_envvar=True,
+    callback=lambda _ctx, _param, text: _url(text),
+    help="The relay's side port.",
+)
+@click.option("--once", is_flag=True, help="Print one board and exit, as when piped.")
+@click.option("--json", "as_json", is_flag=True, help="Print the status as JSON and exit.")
+@click.option(
+    "--interval",
+    "-i",
+    type=click.FloatRange(min=0.1),
+    default=1.0,
+    show_default=True,
+    help="Seconds between two looks.",
+)
+def status(url: str, once: bool, as_json: bool, interval: float) -> None:
+    """Show who is connected to a relay and how much flows.
+
+    On a terminal the board is live until Ctrl-C, and goes on when the relay comes back. Rates are
+    messages a second since the last look, so a single look shows totals only. A peer is "live",
+    "behind" (its socket is full; "behind" tells how many bytes wait for it) or "muted" (it
+    publishes and never reads: nothing is sent to it).
+    """
+    if as_json:
+        click.echo(json.dumps(fetch(url), indent=2))
+        return
+    console = Console(highlight=False)
+    if once or not console.is_terminal:
+        console.print(board(look(url), None, console.width))
+    else:
+        _watch(url, interval, console)
+
+
+def _url(text: str) -> str:
+    try:
+        return status_url(text)
+    except ValueError as error:
+        raise click.BadParameter(f"{text!r}: {error}") from None
+
+
+def _watch(url: str, interval: float, console: Console) -> None:
+    """Show the board until interrupted. A relay that goes away is waited for."""
+    before: Snapshot | None = None
+    now = look(url)
+    note = ""
+    with Live(console=console, auto_refresh=False, screen=True) as live:
+        while True:
+            rows = max(console.height - OTHER_LINES, LEAST_ROWS)
+            live.update(board(now, flow(before, now), console.width, rows, note), refresh=True)
+            time.sleep(interval)
+            try:
+                before, now, note = now, look(url), ""
+            except Failure as failure:
+                note = f"{failure.message}; trying again, this is what was last seen"

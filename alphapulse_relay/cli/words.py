@@ -1,0 +1,34 @@
+"""What is said to a person: one line to standard error, and help texts.
+
+Knows click; neither sockets nor messages.
+"""
+
+import sys
+from typing import IO, Any
+
+import click
+
+
+class Failure(click.ClickException):
+    """What ends a command with status 1, in one line."""
+
+    def show(self, _file: IO[Any] | None = None) -> None:
+        """Print the line to standard error."""
+        say(self.message)
+
+
+def say(text: str) -> None:
+    """Print one line to standard error, as this program's."""
+    # Not by click.echo: it would go past a progress bar, which replaces sys.stderr meanwhile.
+    sys.stderr.write(f"signal-relay: {printable(text)}\n")
+    sys.stderr.flush()
+
+
+def printable(text: str) -> str:
+    """Return the text without control characters: what others say must not steer a terminal."""
+    return "".join(char if char.isprintable() else "?" for char in text)
+
+
+def examples(*lines: str, title: str = "Examples") -> str:
+    """Return the end of a help text: lines that click must not wrap."""
+    return "\n".join(["\b", f"{title}:", *(f"  {line}" for line in lines)])

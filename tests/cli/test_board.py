@@ -1,0 +1,128 @@
+"""The board at different widths."""
+
+import pytest
+from rich.console import Console
+
+from alphapulse_relay.cli.board import board, duration, flow, size
+from alphapulse_relay.cli.snapshot import Snapshot
+from tests.cli.side_port import document
+
+FIRST = Snapshot.read(document(0.0))
+SECOND = Snapshot.read(document(2.0))
+
+
+def text(width: int, now: Snapshot = SECOND, **options: object) -> str:
+    console = Console(width=width, highlight=False, color_system=None)
+    rates = options.pop("rates", None)
+    with console.capture() as capture:
+        console.print(board(now, rates, width, **options))
+    return capture.get()
+
+
+@pytest.mark.parametrize("width", [20, 40, 59, 60, 80, 99, 100, 200])
+@pytest.mark.parametrize("rates", [None, flow(FIRST, SECOND)], ids=["once", "live"])
+def test_fits(width, rates):
+    lines = text(width, rates=rates).splitlines()
+    assert max(map(len, lines)) <= width
+    assert any("live" in line for line in lines)
+
+
+def test_wide_has_everything():
+    shown = text(120, rates=flow(FIRST, SECOND))
+    heading = next(line for line in shown.splitlines() if "behind" in line)
+    assert heading.split() == [
+        "#",
+        "pid",
+        "uid",
+        "name",
+        "state",
+        "in/s",
+        "out/s",
+        "in",
+        "out",
+        "behind",
+    ]
+    row = next(line for line in shown.splitlines() if "publisher" in line)
+    assert row.split() == [
+        "1",
+        "4000",
+        "1000",
+        "publisher",
+        "live",
+        "100",
+        "0",
+        "200",
+        "0",
+        "2.4",
+        "M",
+    ]
+    assert "received 400 messages, 200/s" in shown
+    assert "dropped 3 (checksum 3), missed 0, held 0" in shown
+    assert "up 0:00:12, ready" in shown
+
+
+def test_in_a_narrow_terminal_names_give_way():
+    now = Snapshot.read(document(2.0, name="flash_arbitrage"))
+    row = next(
+        line for line in text(38, now, rates=flow(FIRST, now)).splitlines() if "flash" in line
+    )
+    assert row.split() == ["flash_arb…", "live", "100", "0", "2.4", "M"]
+
+
+def test_departed():
+    row = next(line for line in text(120).splitlines() if "overtaken" in line)
+    assert row.split()[2:] == ["9", "4000", "1000", "gone", "overtaken", "5", "6"]
+    assert "departed" not in text(120, Snapshot.read(document() | {"departed": []}))
+
+
+def test_names_are_no_markup():
+    now = Snapshot.read(document(name="[red]:smile:[/]"))
+    assert "[red]:smile:[/]" in text(120, now)
+
+
+def test_without_peers():
+    assert "peers" in text(80, Snapshot.read(document(peers=0)))
+
+
+def test_busiest_peers_where_there_is_not_room_for_all():
+    content = document(1.0, peers=30)
+    content["peers"][28]["messages_in"] = 10_000
+    shown = text(120, Snapshot.read(content), rows=5)
+    assert "… and 25 more" in shown
+    assert "10000" in shown
+    assert shown.count("publisher") == 5
+
+
+def test_note():
+    assert text(80, note="no answer; trying again").startswith("no answer; trying again")
+
+
+class TestFlow:
+    def test_rates(self):
+        rates = flow(FIRST, SECOND)
+        assert (rates.received, rates.delivered) == (200.0, 0.0)
+        assert rates.peers == {1: (100.0, 0.0), 2: (100.0, 0.0)}
+
+    def test_none_at_first_or_after_a_restart_or_without_time(self):
+        other = Snapshot.read(document(3.0) | {"started_at": 5})
+        assert flow(None, FIRST) is None
+        assert flow(FIRST, other) is None
+        assert flow(FIRST, FIRST) is None
+
+    def test_new_peer_has_no_rate_yet(self):
+        assert set(flow(Snapshot.read(document(0.0, peers=1)), SECOND).peers) == {1}
+
+
+@pytest.mark.parametrize(
+    ("number", "shown"),
+    [(0, "0 B"), (999, "999 B"), (1000, "1.0 K"), (1 << 20, "1.0 M"), (1 << 60, "1048576.0 T")],
+)
+def test_size(number, shown):
+    assert size(number) == shown
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"), [(0.9, "0:00:00"), (3661, "1:01:01"), (200_000, "2 d 7:33:20")]
+)
+def test_duration(seconds, shown):
+    assert duration(seconds) == shown

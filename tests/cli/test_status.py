@@ -1,0 +1,93 @@
+"""The command, once and live."""
+
+import fcntl
+import json
+import os
+import signal
+import struct
+import termios
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import pytest
+from click.testing import CliRunner
+
+from alphapulse_relay.cli.main import cli
+from tests.cli.conftest import COMMAND, PATIENCE, process, read_until
+from tests.cli.side_port import document, ok, side_port
+
+
+def status(*arguments: str, **options: object):
+    return CliRunner().invoke(cli, ["status", *arguments], **options)
+
+
+def test_piped_is_one_board():
+    with side_port(lambda: ok(document(1.0))) as port:
+        shown = status("--url", port.url)
+    assert (shown.exit_code, shown.stderr, len(port.paths)) == (0, "", 1)
+    assert "received 200 messages\n" in shown.stdout
+    assert shown.stdout.count("publisher") == 2
+    assert "\x1b" not in shown.stdout
+
+
+def test_width_of_a_narrow_terminal():
+    with side_port(lambda: ok(document(1.0))) as port:
+        shown = status("--once", env={"COLUMNS": "40", "SIGNAL_RELAY_URL": port.url})
+    assert max(map(len, shown.stdout.splitlines())) <= 40
+
+
+def test_json_is_exact():
+    content = document(1.0)
+    content["counters"]["bytes_received"] = (1 << 64) + 1
+    with side_port(lambda: ok(content)) as port:
+        shown = status("--json", "--url", port.url)
+    assert json.loads(shown.stdout) == content
+
+
+@pytest.mark.parametrize("options", [["--once"], ["--json"], []])
+def test_missing_relay_is_one_line_and_status_1(options):
+    with side_port(lambda: ok({})) as port:
+        pass
+    shown = status(*options, "--url", port.url)
+    assert (shown.exit_code, shown.stdout) == (1, "")
+    assert shown.stderr.startswith(
+        f"signal-relay: no answer from {port.url}/api/status: Connection"
+    )
+    assert shown.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("options", [["--url", "ftp://x"], ["--interval", "0"]])
+def test_wrong_usage(options):
+    assert status(*options).exit_code == 2
+
+
+@pytest.fixture
+def terminal() -> Iterator[tuple[int, int]]:
+    controller, end = os.openpty()
+    fcntl.ioctl(end, termios.TIOCSWINSZ, struct.pack("4H", 30, 90, 0, 0))
+    yield controller, end
+    os.close(controller)
+    os.close(end)
+
+
+def test_live(terminal):
+    """Rates appear; the relay goes and is waited for; it comes back; Ctrl-C."""
+    controller, end = terminal
+    seconds = iter(range(10_000))
+    environment = {**os.environ, "TERM": "xterm"}
+    for name in ("COLUMNS", "LINES", "NO_COLOR"):
+        environment.pop(name, None)
+    options = {"stdin": end, "stdout": end, "stderr": end, "env": environment}
+    with ExitStack() as stack:
+        with side_port(lambda: ok(document(next(seconds)))) as port:
+            command = [*COMMAND, "status", "--interval", "0.1", "--url", port.url]
+            child = stack.enter_context(process(command, **options))
+            read_until(controller, b"messages, 200/s")
+        read_until(controller, b"trying again")
+        with side_port(lambda: ok(document(next(seconds))), port.port):
+            read_until(controller, b"Signal Relay")
+            read_until(controller, b"messages, 200/s")
+            child.send_signal(signal.SIGINT)
+            seen = read_until(controller, b"\x1b[?25h")  # the cursor is back
+            assert child.wait(PATIENCE) == 130
+        assert b"Traceback" not in seen

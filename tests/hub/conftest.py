@@ -1,0 +1,50 @@
+"""Fixtures of the hub's tests: a clock, a hub that must end clean, and what was logged."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from twisted.logger import globalLogPublisher
+
+from tests.hub.fakes import Events, Hub, Ordinary, Pipe, make_clock
+
+
+@pytest.fixture(autouse=True)
+def logged() -> Iterator[Events]:
+    """What is logged during the test; a failure that the test does not flush fails it."""
+    events = Events()
+    globalLogPublisher.addObserver(events)
+    yield events
+    globalLogPublisher.removeObserver(events)
+    assert not events.flush_failures()
+
+
+@pytest.fixture
+def clock() -> Any:
+    return make_clock()
+
+
+@pytest.fixture
+def make_hub(clock: Any) -> Iterator[Callable[..., Hub]]:
+    """Makes hubs; in the end each must be left by all peers without a trace."""
+    hubs: list[Hub] = []
+
+    def make(**options: Any) -> Hub:
+        hubs.append(Hub(clock, **options))
+        return hubs[-1]
+
+    yield make
+    for hub in hubs:
+        hub.finish()
+
+
+@pytest.fixture
+def hub(make_hub: Callable[..., Hub]) -> Hub:
+    """A hub whose transports are as sockets."""
+    return make_hub()
+
+
+@pytest.fixture(params=[Pipe, Ordinary])
+def any_hub(request: pytest.FixtureRequest, make_hub: Callable[..., Hub]) -> Hub:
+    """A hub over each kind of transport."""
+    return make_hub(transport=request.param)

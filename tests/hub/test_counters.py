@@ -1,0 +1,157 @@
+"""The hub's figures: each message counted once under each of its types, and by its age."""
+
+import pytest
+
+from alphapulse_relay.hub.counters import AGE_BOUNDS, Counters, Histogram
+from alphapulse_relay.protocol_v2.framing import split
+from alphapulse_relay.protocol_v2.header import Header, build_message
+from alphapulse_relay.protocol_v2.tlv import build_tlv
+from tests.support import MANIFEST, SAMPLES
+
+NOW = 1_800_000_000_000_000_000
+MS = 1_000_000
+
+
+def counted(*run: bytes, now: int = NOW) -> Counters:
+    counters = Counters()
+    counters.count(memoryview(b"".join(run)), len(run), now)
+    return counters
+
+
+def types(counters: Counters) -> dict[int, int]:
+    return {number: count for number, count in enumerate(counters.types) if count}
+
+
+def signal(*tlvs: bytes, timestamp: int = NOW) -> bytes:
+    return build_message(b"".join(tlvs), source=20, sequence=1, timestamp=timestamp)
+
+
+def legacy(payload: bytes) -> bytes:
+    return Header(2, 20, 0, 0, 1, NOW, len(payload), 0).pack() + payload
+
+
+def extended(tlv_type: int, value: bytes) -> bytes:
+    return bytes((255, 0, tlv_type)) + len(value).to_bytes(2, "little") + value
+
+
+class TestHistogram:
+    @pytest.mark.parametrize(
+        ("value", "bucket"),
+        [(0, 0), (0.9, 0), (1, 0), (1.01, 1), (2, 1), (2.01, 2), (5, 2), (5.01, 3), (1e9, 3)],
+    )
+    def test_bounds_are_inclusive(self, value: float, bucket: int) -> None:
+        histogram = Histogram((1, 2, 5))
+        histogram.observe(value)
+        assert histogram.counts == [int(number == bucket) for number in range(4)]
+
+    def test_adds_up(self) -> None:
+        histogram = Histogram((1, 2, 5))
+        for value in (1, 2, 3, 4):
+            histogram.observe(value)
+        assert (histogram.total, sum(histogram.counts)) == (10, 4)
+
+
+class TestTypes:
+    def test_one_standard(self) -> None:
+        assert types(counted(signal(build_tlv(21, b"abc")))) == {21: 1}
+
+    def test_the_same_twice_counts_the_message_once(self) -> None:
+        assert types(counted(signal(build_tlv(21, b"abc"), build_tlv(21, b"")))) == {21: 1}
+
+    def test_several(self) -> None:
+        run = [signal(build_tlv(21, b"a"), build_tlv(22, b"b")), signal(build_tlv(22, b"c"))]
+        assert types(counted(*run)) == {21: 1, 22: 2}
+
+    def test_extended(self) -> None:
+        assert types(counted(signal(build_tlv(23, bytes(300))))) == {23: 1}
+
+    def test_extended_that_looks_like_a_standard_one(self) -> None:
+        """Type byte 255 and a second byte 0: the shape of a standard TLV of no bytes."""
+        assert types(counted(signal(extended(24, b"")))) == {24: 1}
+
+    def test_standard_of_no_bytes(self) -> None:
+        assert types(counted(signal(build_tlv(0, b""), build_tlv(254, b"")))) == {0: 1, 254: 1}
+
+    def test_none(self) -> None:
+        counters = counted(signal(), signal())
+        assert (types(counters), counters.malformed, counters.messages_received) == ({}, 0, 2)
+
+    def test_legacy(self) -> None:
+        counters = counted(legacy(b"\x15\x00\x02\x00ab" + b"\x16\x00\x00\x00"))
+        assert (types(counters), counters.malformed) == ({21: 1, 22: 1}, 0)
+
+    def test_legacy_255_is_a_type_like_any_other(self) -> None:
+        counters = counted(legacy(b"\xff\x00\x01\x00a"))
+        assert (types(counters), counters.malformed) == ({255: 1}, 0)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        signal(b"\x15"),
+        signal(b"\x15\x05ab"),
+        signal(build_tlv(21, b"abc"), b"\x16\x09"),
+        signal(b"\xff\x01\x15\x00\x00"),
+        signal(b"\xff\x00"),
+        legacy(b"\x15\x00\x09\x00ab"),
+        legacy(b"\x00\x01\x00\x00"),
+    ],
+)
+def test_malformed_counts_under_no_type(bad: bytes) -> None:
+    counters = counted(bad, signal(build_tlv(30, b"")))
+    assert (types(counters), counters.malformed) == ({30: 1}, 1)
+
+
+class TestAge:
+    def bucket(self, timestamp: int) -> int | None:
+        counters = counted(signal(timestamp=timestamp))
+        assert sum(counters.age.counts) <= 1
+        return counters.age.counts.index(1) if any(counters.age.counts) else None
+
+    @pytest.mark.parametrize(
+        ("age", "bound"),
+        [(0, 1e-4), (100_000, 1e-4), (100_001, 2e-4), (MS, 1e-3), (60_000 * MS, 60)],
+    )
+    def test_is_in_the_bucket_of_its_seconds(self, age: int, bound: float) -> None:
+        assert self.bucket(NOW - age) == AGE_BOUNDS.index(bound)
+
+    def test_beyond_all(self) -> None:
+        assert self.bucket(NOW - 60_000 * MS - 1) == len(AGE_BOUNDS)
+
+    def test_a_timestamp_of_0_is_none(self) -> None:
+        assert self.bucket(0) is None
+
+    @pytest.mark.parametrize("timestamp", [NOW + 1, NOW + 10**9, (1 << 64) - 1])
+    def test_the_future_is_an_age_of_nothing(self, timestamp: int) -> None:
+        counters = counted(signal(timestamp=timestamp))
+        assert (counters.age.counts[0], counters.age.total) == (1, 0)
+
+    def test_adds_up_in_nanoseconds(self) -> None:
+        counters = counted(signal(timestamp=NOW - 3 * MS), signal(timestamp=NOW - 4 * MS))
+        assert counters.age.total == 7 * MS
+
+
+@pytest.mark.parametrize("name", ["arbitrage.v2", "mixed.v2", "empty-payload.v2", "legacy.v2"])
+def test_samples(name: str) -> None:
+    data, entry = (SAMPLES / name).read_bytes(), MANIFEST[name]
+    counters = counted(*split(data))
+    assert counters.messages_received == entry["messages"]
+    assert counters.bytes_received == entry["bytes"]
+    assert counters.malformed == 0
+    if "messages_with_type" in entry:
+        wanted = {int(number): count for number, count in entry["messages_with_type"].items()}
+        assert types(counters) == wanted
+
+
+def test_legacy_samples_have_the_types_of_their_writers() -> None:
+    counters = counted(*split((SAMPLES / "legacy.v2").read_bytes()))
+    assert types(counters) == {21: 1000, 255: 5}
+
+
+def test_runs_add_up() -> None:
+    counters = Counters()
+    run = signal(build_tlv(21, b"abc"))
+    for _ in range(3):
+        counters.count(memoryview(run * 2), 2, NOW)
+    assert (counters.messages_received, counters.bytes_received) == (6, 6 * len(run))
+    assert types(counters) == {21: 6}

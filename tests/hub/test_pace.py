@@ -1,0 +1,306 @@
+"""Pace: publishers go as fast as the fastest consumer, and never wait for ever."""
+
+from typing import Any
+
+import pytest
+
+from alphapulse_relay.hub.cursor import Cursor
+from alphapulse_relay.hub.log import SEGMENTS, Log
+from alphapulse_relay.hub.pace import CHECK_INTERVAL, CHECKS_PER_WINDOW, Pace
+from alphapulse_relay.hub.peer import Identity, State
+from tests.hub.fakes import message
+
+SEGMENT = 1024
+WINDOW = SEGMENTS * SEGMENT
+LOOK = WINDOW // CHECKS_PER_WINDOW
+PATIENCE = 1.0
+
+
+class FakePeer:
+    """What the pace sees of a peer."""
+
+    def __init__(self, number: int, log: Log, took_at: float) -> None:
+        self.identity = Identity(number, "fake")
+        self.cursor = Cursor(log, number)
+        self.state = State.LIVE
+        self.took_at = took_at
+        self.calls: list[str] = []
+
+    def hold(self) -> None:
+        self.calls.append("hold")
+
+    def release(self) -> None:
+        self.calls.append("release")
+
+    @property
+    def consumes(self) -> bool:
+        return self.state is not State.MUTED
+
+    @property
+    def held(self) -> bool:
+        return self.calls[-1:] == ["hold"]
+
+
+class Scene:
+    def __init__(self, clock: Any) -> None:
+        self.clock = clock
+        self.log = Log(WINDOW, self.forget)
+        self.peers: list[Any] = []
+        self.pace = Pace(clock, self.log, PATIENCE, lambda: self.peers)
+        self.publisher = self.peer(took_at=-1)
+        self.consumer = self.peer()
+
+    def peer(self, took_at: float | None = None) -> Any:
+        at = self.clock.seconds() if took_at is None else took_at
+        self.peers.append(FakePeer(len(self.peers) + 1, self.log, at))
+        return self.peers[-1]
+
+    def publish(self, length: int, publisher: Any = None, size: int = LOOK) -> None:
+        """Publish so many bytes in messages of ``size``; stops as soon as it is held."""
+        publisher = publisher or self.publisher
+        for _ in range(length // size):
+            if publisher.held:
+                return
+            self.log.space(size)[:] = message(size)
+            self.log.append(size, publisher.identity.number, 1)
+            publisher.cursor.published(size, 1)
+            self.pace.outran(publisher)
+
+    def take(self, peer: Any, up_to: int) -> None:
+        """Have a peer take all but ``up_to`` bytes."""
+        peer.cursor.position = self.log.head - up_to
+        peer.took_at = self.clock.seconds()
+        self.pace.look()
+
+    def forget(self, tail: int) -> None:
+        """Do to a peer that is too far behind what the hub does to a muted one."""
+        for peer in self.peers:
+            if not peer.cursor.away and peer.cursor.position < tail:
+                peer.cursor.leave()
+
+
+@pytest.fixture
+def scene(clock: Any) -> Scene:
+    return Scene(clock)
+
+
+def test_goes_on_up_to_half_the_window(scene: Scene) -> None:
+    scene.publish(WINDOW // 2)
+    assert scene.publisher.calls == []
+    assert scene.pace.held == 0
+
+
+def test_holds_above_half_the_window(scene: Scene) -> None:
+    scene.publish(WINDOW // 2 + LOOK)
+    assert scene.publisher.calls == ["hold"]
+    assert scene.pace.held == 1
+    assert scene.log.lag(scene.consumer.cursor.position) == WINDOW // 2 + LOOK
+
+
+def test_small_messages_hold_at_latest_one_look_later(scene: Scene) -> None:
+    scene.publish(WINDOW, size=LOOK // 4)
+    lag = scene.log.lag(scene.consumer.cursor.position)
+    assert scene.publisher.held
+    assert WINDOW // 2 < lag <= WINDOW // 2 + LOOK
+
+
+def test_releases_within_a_quarter(scene: Scene) -> None:
+    scene.publish(WINDOW)
+    scene.take(scene.consumer, WINDOW // 4 + 1)
+    assert scene.publisher.calls == ["hold"]
+    scene.take(scene.consumer, WINDOW // 4)
+    assert scene.publisher.calls == ["hold", "release"]
+    assert scene.pace.held == 0
+
+
+def test_can_be_held_again(scene: Scene) -> None:
+    for _ in range(3):
+        scene.publish(WINDOW)
+        scene.take(scene.consumer, 0)
+    assert scene.publisher.calls == ["hold", "release"] * 3
+
+
+def test_a_slow_one_does_not_hold_where_a_fast_one_is(scene: Scene) -> None:
+    fast = scene.peer()
+    for _ in range(6):
+        scene.publish(WINDOW // 8)
+        scene.take(fast, 0)
+    assert scene.log.lag(scene.consumer.cursor.position) > WINDOW // 2
+    assert scene.publisher.calls == []
+
+
+def test_where_there_is_nobody_nothing_holds(scene: Scene) -> None:
+    scene.peers.remove(scene.consumer)
+    scene.publish(2 * WINDOW)
+    assert scene.publisher.calls == []
+
+
+def test_a_publisher_is_not_its_own_consumer(scene: Scene) -> None:
+    scene.publisher.took_at = scene.clock.seconds()
+    assert scene.publisher.cursor.at_head
+    scene.publish(WINDOW)
+    assert scene.publisher.held
+
+
+def test_another_publisher_that_reads_is_a_consumer(scene: Scene) -> None:
+    other = scene.peer()
+    for _ in range(6):
+        scene.publish(WINDOW // 8)
+        scene.take(other, 0)
+    assert not scene.publisher.held
+
+
+def test_who_took_nothing_for_the_patience_does_not_count(scene: Scene) -> None:
+    scene.consumer.took_at = scene.clock.seconds() - PATIENCE
+    scene.publish(2 * WINDOW)
+    assert scene.publisher.calls == []
+
+
+def test_who_is_not_known_to_read_does_not_count(scene: Scene) -> None:
+    scene.consumer.state = State.MUTED
+    scene.publish(WINDOW // 2 + LOOK)
+    assert scene.publisher.calls == []
+
+
+@pytest.mark.parametrize("state", [State.LIVE, State.BEHIND])
+def test_one_that_is_coming_back_does_not_count(scene: Scene, state: State) -> None:
+    """It has taken bytes just now, of a message that the log may no longer hold."""
+    scene.publish(LOOK)
+    scene.consumer.cursor.leave()
+    scene.consumer.state = state
+    for _ in range(2 * CHECKS_PER_WINDOW):
+        scene.consumer.took_at = scene.clock.seconds()
+        scene.publish(LOOK)
+    assert scene.log.tail > 0
+    assert scene.publisher.calls == []
+
+
+def test_one_that_is_coming_back_while_a_publisher_is_held(scene: Scene) -> None:
+    other = scene.peer()
+    scene.publish(WINDOW)
+    other.cursor.leave()
+    other.cursor.position = 0
+    scene.take(scene.consumer, 0)
+    assert scene.publisher.calls == ["hold", "release"]
+
+
+def test_goes_on_without_those_that_stopped(scene: Scene) -> None:
+    scene.publish(WINDOW)
+    scene.clock.pump([CHECK_INTERVAL] * 19)
+    assert scene.publisher.calls == ["hold"]
+    scene.clock.pump([CHECK_INTERVAL] * 2)
+    assert scene.publisher.calls == ["hold", "release"]
+    assert scene.pace.held_seconds == pytest.approx(PATIENCE, abs=2 * CHECK_INTERVAL)
+
+
+def test_who_takes_a_little_keeps_the_hold(scene: Scene) -> None:
+    scene.publish(WINDOW)
+    for step in range(1, 40):
+        scene.clock.pump([CHECK_INTERVAL] * 2)
+        scene.take(scene.consumer, WINDOW // 2 - step)
+    assert scene.publisher.calls == ["hold"]
+    scene.take(scene.consumer, 0)
+    assert scene.publisher.calls == ["hold", "release"]
+
+
+class TestSeveral:
+    def test_each_is_held_on_its_own_account(self, scene: Scene) -> None:
+        other = scene.peer(took_at=-1)
+        scene.publish(WINDOW)
+        assert (scene.publisher.held, other.held) == (True, False)
+        scene.publish(LOOK, other)
+        assert (scene.publisher.held, other.held) == (True, True)
+        assert scene.pace.held == 2
+        scene.take(scene.consumer, 0)
+        assert (scene.publisher.calls, other.calls) == (["hold", "release"],) * 2
+
+    def test_two_that_only_have_each_other(self, scene: Scene) -> None:
+        """One is at the head for the other, who is held by nobody then."""
+        scene.peers.remove(scene.consumer)
+        other = scene.peer()
+        scene.publisher.took_at = scene.clock.seconds()
+        scene.publish(WINDOW)
+        assert scene.publisher.held
+        assert not other.held
+        scene.take(other, 0)
+        assert not scene.publisher.held
+
+    def test_one_is_released_while_another_stays_held(self, scene: Scene) -> None:
+        """The only fast one is a publisher: it does not count for itself."""
+        other = scene.peer()
+        scene.publish(WINDOW)
+        scene.publish(LOOK, other)
+        assert scene.pace.held == 2
+        scene.take(other, 0)
+        assert not scene.publisher.held
+        assert other.held
+        assert scene.pace.held == 1
+
+
+class TestLeaving:
+    def test_of_the_held_one(self, scene: Scene) -> None:
+        scene.publish(WINDOW)
+        scene.peers.remove(scene.publisher)
+        scene.pace.forget(scene.publisher)
+        assert scene.pace.held == 0
+        assert not scene.clock.getDelayedCalls()
+        assert scene.publisher.calls == ["hold"]
+
+    def test_of_the_consumer(self, scene: Scene) -> None:
+        scene.publish(WINDOW)
+        scene.peers.remove(scene.consumer)
+        scene.pace.forget(scene.consumer)
+        scene.pace.look()
+        assert scene.publisher.calls == ["hold", "release"]
+
+    def test_of_one_that_is_not_held(self, scene: Scene) -> None:
+        scene.pace.forget(scene.publisher)
+        assert scene.pace.held_seconds == 0
+
+
+class TestTimer:
+    def test_runs_only_while_someone_is_held(self, scene: Scene) -> None:
+        assert not scene.clock.getDelayedCalls()
+        scene.publish(WINDOW)
+        assert len(scene.clock.getDelayedCalls()) == 1
+        scene.clock.advance(CHECK_INTERVAL)
+        assert len(scene.clock.getDelayedCalls()) == 1
+        scene.take(scene.consumer, 0)
+        assert not scene.clock.getDelayedCalls()
+
+    def test_is_gone_after_it_released(self, scene: Scene) -> None:
+        scene.publish(WINDOW)
+        scene.clock.pump([CHECK_INTERVAL] * 30)
+        assert not scene.publisher.held
+        assert not scene.clock.getDelayedCalls()
+
+    def test_is_one_for_all(self, scene: Scene) -> None:
+        other = scene.peer(took_at=-1)
+        scene.publish(WINDOW)
+        scene.publish(LOOK, other)
+        assert len(scene.clock.getDelayedCalls()) == 1
+
+
+class TestHeldSeconds:
+    def test_grows_while_held(self, scene: Scene) -> None:
+        scene.publish(WINDOW)
+        assert scene.pace.held_seconds == 0
+        scene.clock.advance(0.25)
+        assert scene.pace.held_seconds == pytest.approx(0.25)
+
+    def test_stays_and_adds_up(self, scene: Scene) -> None:
+        for total in (0.5, 1.0):
+            scene.publish(WINDOW)
+            scene.clock.advance(0.5)
+            scene.take(scene.consumer, 0)
+            scene.clock.advance(10)
+            scene.take(scene.consumer, 0)
+            assert scene.pace.held_seconds == pytest.approx(total)
+
+    def test_two_at_once_count_once(self, scene: Scene) -> None:
+        other = scene.peer(took_at=-1)
+        scene.publish(WINDOW)
+        scene.publish(LOOK, other)
+        scene.clock.advance(0.5)
+        scene.take(scene.consumer, 0)
+        assert scene.pace.held_seconds == pytest.approx(0.5)

@@ -1,0 +1,103 @@
+"""Who a peer is, as the kernel says it, and names that cannot lie."""
+
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from twisted.internet.address import IPv4Address, IPv6Address
+
+from alphapulse_relay.hub.peer import Ending, Identity, Miss, Refusal, State, identify, program_of
+from alphapulse_relay.protocol_v2.errors import Rejection
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        yield ours, theirs
+
+
+def test_unix_socket(pair: tuple[socket.socket, socket.socket]) -> None:
+    identity = identify(7, pair[0], None)
+    name = Path("/proc/self/comm").read_text().strip()
+    assert identity == Identity(7, "unix", os.getpid(), os.getuid(), os.getgid(), name)
+    assert str(identity) == f"7 (unix pid={os.getpid()} uid={os.getuid()} {name})"
+
+
+@pytest.mark.parametrize("handle", [None, object()])
+def test_tcp_by_its_address(handle: object) -> None:
+    identity = identify(3, handle, IPv4Address("TCP", "10.1.2.3", 4567))
+    assert identity == Identity(3, "tcp", address="10.1.2.3:4567")
+    assert str(identity) == "3 (tcp 10.1.2.3:4567)"
+
+
+def test_a_tcp_socket_has_no_credentials() -> None:
+    with socket.socket(socket.AF_INET) as handle:
+        identity = identify(3, handle, IPv6Address("TCP", "::1", 99))
+    assert (identity.transport, identity.pid, identity.address) == ("tcp", None, "::1:99")
+
+
+def test_an_address_of_another_kind() -> None:
+    identity = identify(3, None, "a pipe")
+    assert (identity.transport, identity.address) == ("stream", "a pipe")
+
+
+def comm(name: bytes) -> None:
+    """Name this process; the kernel cuts it to 15 bytes (proc(5))."""
+    Path("/proc/self/comm").write_bytes(name)
+
+
+@pytest.fixture
+def own_name() -> Iterator[None]:
+    before = Path("/proc/self/comm").read_bytes()
+    yield
+    comm(before)
+
+
+@pytest.mark.usefixtures("own_name")
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        (b"strategy-1", "strategy-1"),
+        (b"a b(c)", "a b(c)"),
+        (b"x\nroot: gone", "x?root: gone"),
+        (b"\x1b[31mred\x07", "?[31mred?"),
+        (b"tab\there\r", "tab?here?"),
+        ("naïve".encode(), "naïve"),
+        ("a\u2028b\u202ec".encode(), "a?b?c"),
+        (b"a\xffb", "a\ufffdb"),
+    ],
+)
+def test_a_program_cannot_forge_a_log_line(name: bytes, shown: str) -> None:
+    comm(name)
+    found = program_of(os.getpid())
+    assert found == shown
+    assert len(found.splitlines()) == 1
+
+
+@pytest.mark.usefixtures("own_name")
+def test_a_program_without_a_name() -> None:
+    comm(b"\n")
+    assert program_of(os.getpid()) == "?"
+
+
+def test_a_process_that_is_gone() -> None:
+    process = os.fork()
+    if not process:
+        os._exit(0)
+    os.waitpid(process, 0)
+    assert program_of(process) == "?"
+
+
+def test_names_are_one_word_each() -> None:
+    for names in (Ending, Refusal, Miss, State, Rejection):
+        for each in names:
+            assert each.value == each.name.lower() == str(each)
+
+
+def test_a_stream_that_breaks_ends_by_the_same_name() -> None:
+    assert Ending(Rejection.MAGIC.value) is Ending.MAGIC
+    assert Ending(Rejection.SIZE.value) is Ending.SIZE
+    assert Ending.OVERTAKEN.value == Miss.OVERTAKEN.value

@@ -1,0 +1,534 @@
+"""A connection as a peer: what reaches it, when it is full, muted or overtaken, and how it ends."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from twisted.internet.error import ConnectionDone, ConnectionLost
+from twisted.internet.interfaces import IPushProducer
+from zope.interface.verify import verifyObject
+
+from alphapulse_relay.hub.peer import Ending, Miss, State
+from alphapulse_relay.hub.protocol import FAREWELL_SECONDS, SENDS_PER_TURN
+from alphapulse_relay.protocol_v2.control import ErrorCode, parse_error
+from alphapulse_relay.protocol_v2.errors import Rejection
+from alphapulse_relay.protocol_v2.framing import Rules, split
+from tests.hub.fakes import BROKEN, WINDOW, Client, Events, Hub, Ordinary, Pipe, message, messages
+
+MakeHub = Callable[..., Hub]
+
+
+def state(client: Client) -> State:
+    return State(client.protocol.state)
+
+
+def too_large(rules: Rules) -> bytes:
+    return message(64)[:24] + rules.max_message.to_bytes(4, "little") + bytes(4)
+
+
+class TestJoining:
+    def test_gets_what_comes_from_now_on(self, any_hub: Hub) -> None:
+        publisher = any_hub.connect()
+        early, late = messages(2)
+        publisher.send(early)
+        consumer = any_hub.connect()
+        publisher.send(late)
+        assert consumer.received == late
+
+    def test_is_known_by_its_address(self, any_hub: Hub) -> None:
+        identity = any_hub.connect().protocol.identity
+        assert (identity.number, identity.transport) == (1, "tcp")
+        assert identity.address == "192.168.1.1:54321"
+
+    def test_is_a_push_producer(self, any_hub: Hub) -> None:
+        client = any_hub.connect()
+        assert verifyObject(IPushProducer, client.protocol)
+        assert client.transport.producer is client.protocol
+        assert client.transport.streaming
+
+
+class TestFull:
+    def test_is_behind_and_not_written_to(self, any_hub: Hub) -> None:
+        publisher, consumer = any_hub.connect(), any_hub.connect(room=100)
+        sent = messages(5)
+        publisher.send(*sent)
+        assert state(consumer) is State.BEHIND
+        before = consumer.received
+        assert b"".join(sent).startswith(before)
+        assert len(before) in (100, 128)
+        publisher.send(*messages(5, first=5))
+        assert consumer.received == before
+
+    def test_goes_on_exactly_where_it_was(self, any_hub: Hub) -> None:
+        publisher, consumer = any_hub.connect(), any_hub.connect(room=100)
+        sent = messages(50)
+        publisher.send(*sent)
+        for _ in range(40):
+            consumer.take(70)
+        consumer.take()
+        assert consumer.received == b"".join(sent)
+        assert state(consumer) is State.LIVE
+        publisher.send(last := message(64, 99))
+        assert consumer.received[-64:] == last
+
+    def test_harms_no_other(self, any_hub: Hub) -> None:
+        publisher, slow, fast = any_hub.connect(), any_hub.connect(room=0), any_hub.connect()
+        sent = messages(20)
+        publisher.send(*sent)
+        assert fast.received == b"".join(sent)
+        assert len(slow.received) < 100
+
+    def test_figures_are_those_of_what_it_took(self, hub: Hub) -> None:
+        publisher, consumer = hub.connect(), hub.connect(room=150)
+        publisher.send(*messages(5))
+        cursor = consumer.protocol.cursor
+        assert (cursor.bytes_out, cursor.messages_out, cursor.missing) == (150, 2, 3)
+        assert cursor.behind == 5 * 64 - 150
+        consumer.take(100)
+        assert (cursor.bytes_out, cursor.messages_out, cursor.missing) == (250, 3, 2)
+
+    def test_took_at_is_when_it_last_took_bytes(self, hub: Hub, clock: Any) -> None:
+        publisher, consumer = hub.connect(), hub.connect(room=0)
+        assert consumer.protocol.took_at < 0
+        publisher.send(message())
+        assert consumer.protocol.took_at < 0
+        clock.advance(5)
+        consumer.take()
+        assert consumer.protocol.took_at == clock.seconds()
+
+
+class TestTurns:
+    """One peer that takes much does not keep the others waiting."""
+
+    def behind(self, hub: Hub, sends: int) -> tuple[Client, bytes]:
+        publisher, consumer = hub.connect(), hub.connect(room=0)
+        consumer.transport.limit = 64
+        sent = messages(sends)
+        publisher.send(b"".join(sent))
+        return consumer, b"".join(sent)
+
+    def test_sends_so_many_times_in_one(self, hub: Hub) -> None:
+        consumer, _ = self.behind(hub, 3 * SENDS_PER_TURN)
+        consumer.take()
+        assert len(consumer.received) == 64 * SENDS_PER_TURN
+        assert state(consumer) is State.LIVE
+
+    def test_goes_on_in_the_next(self, hub: Hub, clock: Any) -> None:
+        consumer, sent = self.behind(hub, 3 * SENDS_PER_TURN)
+        consumer.take()
+        clock.advance(0)
+        assert consumer.received == sent
+        assert not clock.getDelayedCalls()
+
+    def test_has_one_next_turn_only(self, hub: Hub, clock: Any) -> None:
+        consumer, _ = self.behind(hub, 8 * SENDS_PER_TURN)
+        consumer.take()
+        hub.connect().send(message())
+        assert len(clock.getDelayedCalls()) == 1
+
+    def test_not_if_it_is_full_by_then(self, hub: Hub, clock: Any) -> None:
+        consumer, sent = self.behind(hub, 3 * SENDS_PER_TURN)
+        consumer.take(64 * SENDS_PER_TURN + 10)
+        clock.advance(0)
+        clock.advance(0)
+        assert len(consumer.received) == 64 * SENDS_PER_TURN + 10
+        consumer.take()
+        clock.advance(0)
+        clock.advance(0)
+        assert consumer.received == sent
+
+    def test_not_if_it_is_gone_by_then(self, hub: Hub, clock: Any) -> None:
+        consumer, _ = self.behind(hub, 3 * SENDS_PER_TURN)
+        consumer.take()
+        before = consumer.received
+        consumer.lose()
+        clock.advance(0)
+        assert consumer.received == before
+
+    def test_a_failure_there_ends_that_connection(
+        self, hub: Hub, clock: Any, logged: Events, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        consumer, _ = self.behind(hub, 3 * SENDS_PER_TURN)
+        consumer.take()
+        monkeypatch.setattr(consumer.transport, "send", fail)
+        clock.advance(0)
+        assert [str(error) for error in logged.flush_failures()] == ["no"]
+        assert hub.counters.ended[Ending.FAULT] == 1
+
+
+def fail(*_: object) -> int:
+    raise RuntimeError("no")
+
+
+class TestOvertaken:
+    def overtake(self, hub: Hub, room: int = 100) -> tuple[Client, int]:
+        """Return a consumer that was overtaken, and how many messages it should have got."""
+        publisher, consumer = hub.connect(), hub.connect(room)
+        sent = messages(3)
+        publisher.send(*sent)
+        return consumer, len(sent) + len(hub.fill(publisher, 2 * WINDOW))
+
+    def test_is_closed_by_that_name(self, any_hub: Hub, logged: Events) -> None:
+        consumer, _ = self.overtake(any_hub)
+        assert consumer.transport.disconnected
+        assert any_hub.counters.ended[Ending.OVERTAKEN] == 1
+        assert any_hub.factory.departed[-1].reason is Ending.OVERTAKEN
+        assert len(logged.lines("reason=overtaken")) == 1
+
+    def test_is_told_nothing_inside_a_message(self, hub: Hub) -> None:
+        consumer, _ = self.overtake(hub)
+        assert len(consumer.received) == 100
+
+    def test_what_it_missed_is_counted(self, hub: Hub) -> None:
+        publisher, consumer = hub.connect(), hub.connect(room=150)
+        publisher.send(*messages(5))
+        number = 5
+        while not consumer.closed:
+            before = hub.factory.log.messages
+            publisher.send(message(16 * 1024, number))
+            number += 1
+        # The message for which there was no room any more came after it was gone.
+        assert before == number - 1
+        assert hub.counters.missed == {Miss.OVERTAKEN: before - 2, Miss.MUTED: 0}
+
+    def test_nobody_else_is_harmed(self, any_hub: Hub) -> None:
+        fast = any_hub.connect()
+        self.overtake(any_hub)
+        assert not fast.closed
+        assert fast.protocol.cursor.at_head
+        assert fast.protocol.cursor.messages_out == any_hub.factory.log.messages
+
+    def test_a_publisher_that_reads_is_closed_as_well(self, hub: Hub) -> None:
+        publisher, both = hub.connect(), hub.connect(room=100)
+        both.send(message())
+        publisher.send(*messages(3))
+        both.take(10)
+        hub.fill(publisher, 2 * WINDOW)
+        assert both.transport.disconnected
+        assert hub.counters.ended[Ending.OVERTAKEN] == 1
+
+
+class TestMuted:
+    def mute(self, hub: Hub, torn: int = 64, room: int = 20) -> tuple[Client, Client, bytes]:
+        """Return another publisher, the muted one, and the message that it has a part of."""
+        other, muted = hub.connect(), hub.connect(room)
+        muted.send(message())
+        first = message(torn, 7)
+        other.send(first)
+        hub.fill(other, 2 * WINDOW)
+        return other, muted, first
+
+    def test_a_publisher_that_never_read_lives_on(self, any_hub: Hub, logged: Events) -> None:
+        other, muted, _ = self.mute(any_hub)
+        assert state(muted) is State.MUTED
+        assert not muted.closed
+        assert len(logged.lines("peer muted: 2 ")) == 1
+        muted.send(last := message(64, 9))
+        assert other.received[-64:] == last
+
+    def test_is_sent_nothing(self, hub: Hub) -> None:
+        other, muted, first = self.mute(hub)
+        other.send(*messages(5))
+        assert muted.received == first[:20]
+
+    def test_gets_the_rest_then_whole_ones_from_the_head(self, hub: Hub) -> None:
+        other, muted, first = self.mute(hub)
+        muted.take()
+        assert muted.received == first
+        assert state(muted) is State.LIVE
+        sent = messages(3)
+        other.send(*sent)
+        assert muted.received == first + b"".join(sent)
+
+    def test_at_a_boundary_there_is_no_rest(self, hub: Hub) -> None:
+        other, muted, _ = self.mute(hub, room=0)
+        muted.take()
+        assert muted.received == b""
+        other.send(last := message(64, 3))
+        assert muted.received == last
+
+    def test_what_it_missed_is_counted_when_it_comes_back(self, hub: Hub, logged: Events) -> None:
+        other, muted, _ = self.mute(hub)
+        sent_while_muted = 5
+        other.send(*messages(sent_while_muted))
+        of_others = hub.factory.log.messages - 1
+        muted.take()
+        # All but the one whose rest it got.
+        assert hub.counters.missed[Miss.MUTED] == of_others - 1
+        assert len(logged.lines(f"{of_others - 1} messages were not sent to it")) == 1
+        assert muted.protocol.cursor.messages_out == 1
+
+    def test_what_it_missed_is_counted_when_it_leaves(self, hub: Hub) -> None:
+        _, muted, _ = self.mute(hub)
+        of_others = hub.factory.log.messages - 1
+        muted.lose()
+        assert hub.counters.missed[Miss.MUTED] == of_others
+
+    def test_its_own_are_not_missed(self, hub: Hub) -> None:
+        _, muted, _ = self.mute(hub)
+        before = muted.protocol.cursor.missing
+        muted.send(*messages(10))
+        assert muted.protocol.cursor.missing == before
+
+    def test_a_large_rest_comes_in_pieces_while_others_publish(self, hub: Hub) -> None:
+        """It takes bytes then, but it is not a consumer that stands anywhere in the log."""
+        other, muted, first = self.mute(hub, torn=60_000)
+        muted.take(100)
+        assert (state(muted), muted.received) == (State.BEHIND, first[:120])
+        hub.fill(other, 2 * WINDOW)
+        assert not other.held
+        muted.take(1000)
+        hub.fill(other, WINDOW)
+        muted.take()
+        assert muted.received == first
+        other.send(last := message(64, 3))
+        assert muted.received == first + last
+
+    def test_is_not_muted_twice(self, hub: Hub) -> None:
+        other, muted, _ = self.mute(hub)
+        muted.take(0)
+        muted.take(100)
+        hub.fill(other, 2 * WINDOW)
+        assert hub.counters.ended[Ending.OVERTAKEN] == 1
+
+    def test_does_not_hold_others_back(self, hub: Hub, clock: Any) -> None:
+        other, _, _ = self.mute(hub)
+        hub.fill(other, 4 * WINDOW)
+        assert not other.held
+
+
+class TestNeverReadsAgain:
+    """As when the peer has shut its reading side: it may still publish."""
+
+    def test_is_sent_nothing_more(self, hub: Hub) -> None:
+        other, client = hub.connect(), hub.connect(room=20)
+        other.send(*messages(3))
+        client.protocol.stopProducing()
+        assert state(client) is State.MUTED
+        other.send(*messages(3))
+        assert len(client.received) == 20
+        assert not client.closed
+
+    def test_still_publishes(self, hub: Hub) -> None:
+        other, client = hub.connect(), hub.connect()
+        client.protocol.stopProducing()
+        client.send(message(64, 5))
+        assert len(other.received) == 64
+
+    def test_a_full_socket_changes_nothing(self, hub: Hub) -> None:
+        client = hub.connect()
+        client.protocol.stopProducing()
+        client.protocol.pauseProducing()
+        assert state(client) is State.MUTED
+
+
+class TestErrors:
+    @pytest.mark.parametrize(
+        ("bad", "ending", "rejection"),
+        [
+            (BROKEN, Ending.MAGIC, Rejection.MAGIC),
+            (too_large(Rules()), Ending.SIZE, Rejection.SIZE),
+        ],
+    )
+    def test_comes_before_the_close(
+        self, any_hub: Hub, logged: Events, bad: bytes, ending: Ending, rejection: Rejection
+    ) -> None:
+        consumer, client = any_hub.connect(), any_hub.connect()
+        good = message()
+        client.send(good + bad)
+        assert consumer.received == good
+        told = parse_error(client.received)
+        assert told is not None
+        assert told.code == ErrorCode.BROKEN_STREAM
+        assert str(rejection) in told.text
+        assert client.closed
+        assert any_hub.counters.dropped[rejection] == 1
+        assert any_hub.counters.ended[ending] == 1
+        assert len(logged.lines("broken stream: peer 2 (")) == 1
+        assert len(logged.lines(f"reason={ending}")) == 1
+
+    def test_follows_whole_messages(self, any_hub: Hub) -> None:
+        publisher, client = any_hub.connect(), any_hub.connect()
+        sent = messages(3)
+        publisher.send(*sent)
+        client.send(BROKEN)
+        *before, last = split(client.received)
+        assert before == sent
+        assert parse_error(last) is not None
+
+    def test_never_inside_a_message(self, hub: Hub) -> None:
+        publisher, client = hub.connect(), hub.connect(room=100)
+        sent = messages(3)
+        publisher.send(*sent)
+        client.send(BROKEN)
+        assert client.received == b"".join(sent)[:100]
+        assert client.transport.disconnected
+        assert hub.counters.ended[Ending.MAGIC] == 1
+
+    def test_not_to_a_full_socket_at_a_boundary(self, hub: Hub) -> None:
+        publisher, client = hub.connect(), hub.connect(room=64)
+        publisher.send(*messages(3))
+        client.send(BROKEN)
+        assert len(client.received) == 64
+
+    def test_what_follows_is_not_read(self, any_hub: Hub) -> None:
+        consumer, client = any_hub.connect(), any_hub.connect()
+        client.send(BROKEN, message(), BROKEN)
+        assert consumer.received == b""
+        assert sum(any_hub.counters.dropped.values()) == 1
+
+    def test_of_others_reach_nobody(self, any_hub: Hub) -> None:
+        """An Error goes to the one that it is for; it is not in the log."""
+        consumer, client = any_hub.connect(), any_hub.connect()
+        client.send(BROKEN)
+        assert consumer.received == b""
+        assert any_hub.factory.log.head == 0
+
+
+class TestFarewell:
+    """An ordinary transport flushes before it closes, and may never manage to."""
+
+    @pytest.fixture
+    def client(self, make_hub: MakeHub) -> Client:
+        client = make_hub(transport=Ordinary).connect()
+        client.send(BROKEN)
+        return client
+
+    def test_is_given_time(self, client: Client, clock: Any) -> None:
+        clock.advance(FAREWELL_SECONDS - 0.1)
+        assert client.closed
+        assert not client.transport.disconnected
+
+    def test_but_not_for_ever(self, client: Client, clock: Any) -> None:
+        clock.advance(FAREWELL_SECONDS)
+        assert client.transport.disconnected
+
+    def test_in_time_there_is_nothing_left_to_do(self, client: Client, clock: Any) -> None:
+        client.lose()
+        assert not clock.getDelayedCalls()
+
+    def test_the_producer_is_gone_so_that_it_closes(self, client: Client) -> None:
+        assert client.transport.producer is None
+
+
+class TestEndings:
+    @pytest.mark.parametrize(
+        ("how", "ending"),
+        [
+            (ConnectionDone, Ending.CLOSED),
+            (ConnectionLost, Ending.RESET),
+            (ZeroDivisionError, Ending.FAULT),
+        ],
+    )
+    def test_of_the_transport(
+        self, any_hub: Hub, logged: Events, how: type[Exception], ending: Ending
+    ) -> None:
+        publisher, client = any_hub.connect(), any_hub.connect()
+        publisher.send(*messages(3))
+        client.send(*messages(2))
+        client.lose(how)
+        assert any_hub.counters.ended == dict.fromkeys(Ending, 0) | {ending: 1}
+        departure = any_hub.factory.departed[-1]
+        assert (departure.reason, departure.identity.number) == (ending, 2)
+        assert (departure.messages_in, departure.messages_out) == (2, 3)
+        (line,) = logged.lines("peer disconnected")
+        assert f"reason={ending}, 2 messages in, 3 out" in line
+
+    @pytest.mark.parametrize("ending", list(Ending))
+    def test_by_the_hub_are_named_once(self, any_hub: Hub, logged: Events, ending: Ending) -> None:
+        client = any_hub.connect()
+        client.protocol.end(ending)
+        client.protocol.end(Ending.FAULT)
+        any_hub.finish()
+        assert any_hub.counters.ended == dict.fromkeys(Ending, 0) | {ending: 1}
+        assert len(logged.lines(f"reason={ending}")) == 1
+
+    def test_a_torn_message_is_counted(self, any_hub: Hub) -> None:
+        consumer, client = any_hub.connect(), any_hub.connect()
+        client.send(message() + message()[:40])
+        client.lose()
+        assert any_hub.counters.dropped[Rejection.TORN] == 1
+        assert len(consumer.received) == 64
+
+    def test_a_torn_large_message_is_counted(self, any_hub: Hub) -> None:
+        client = any_hub.connect()
+        client.send(message(50_000)[:40_000])
+        client.lose()
+        assert any_hub.counters.dropped[Rejection.TORN] == 1
+
+    def test_without_a_torn_one_none_is(self, any_hub: Hub) -> None:
+        client = any_hub.connect()
+        client.send(message())
+        client.lose()
+        assert sum(any_hub.counters.dropped.values()) == 0
+
+    def test_what_it_got_in_part_is_not_a_message(self, hub: Hub) -> None:
+        publisher, client = hub.connect(), hub.connect(room=100)
+        publisher.send(*messages(3))
+        client.lose()
+        assert hub.factory.departed[-1].messages_out == 1
+        assert (hub.factory.messages_delivered, hub.factory.bytes_delivered) == (1, 100)
+
+
+class TestBadMessages:
+    def test_are_dropped_and_the_connection_lives(self, any_hub: Hub, logged: Events) -> None:
+        consumer, client = any_hub.connect(), any_hub.connect()
+        bad = bytearray(message())
+        bad[50] ^= 1
+        good = messages(2)
+        client.send(good[0] + bad + good[1])
+        assert consumer.received == b"".join(good)
+        assert not client.closed
+        assert any_hub.counters.dropped[Rejection.CHECKSUM] == 1
+        assert logged.level_of("dropped 1 messages: peer 2 (") == "warn"
+
+
+class TestHold:
+    def test_reaches_the_transport(self, hub: Hub) -> None:
+        publisher, consumer = hub.connect(), hub.connect(room=100)
+        hub.fill(publisher, WINDOW // 4)
+        assert not publisher.held
+        hub.fill(publisher, WINDOW // 4)
+        assert publisher.held
+        assert hub.factory.pace.held == 1
+        consumer.take()
+        assert not publisher.held
+        assert hub.factory.pace.held == 0
+
+    def test_ends_when_consumers_stop(self, hub: Hub, clock: Any) -> None:
+        publisher, _ = hub.connect(), hub.connect(room=100)
+        hub.fill(publisher, WINDOW // 2)
+        clock.pump([0.1] * 9)
+        assert publisher.held
+        clock.pump([0.1] * 3)
+        assert not publisher.held
+
+    def test_ends_when_the_consumer_leaves(self, hub: Hub) -> None:
+        publisher, consumer = hub.connect(), hub.connect(room=100)
+        hub.fill(publisher, WINDOW // 2)
+        consumer.lose()
+        assert not publisher.held
+
+    def test_ends_with_a_delivery_of_a_later_turn(self, hub: Hub, clock: Any) -> None:
+        publisher, consumer = hub.connect(), hub.connect(room=100)
+        consumer.transport.limit = 8192
+        hub.fill(publisher, WINDOW // 2)
+        assert publisher.held
+        consumer.take()
+        assert publisher.held
+        for _ in range(5):
+            clock.advance(0)
+        assert consumer.protocol.cursor.at_head
+        assert not publisher.held
+
+    def test_not_after_the_last_bytes_were_read(self, hub: Hub) -> None:
+        client = hub.connect()
+        client.protocol.read_rest()
+        client.protocol.release()
+        assert client.held
+
+
+def test_pipes_are_outlets_of_their_own(hub: Hub) -> None:
+    client = hub.connect()
+    assert isinstance(client.transport, Pipe)
+    assert client.protocol.outlet is client.transport

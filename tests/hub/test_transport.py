@@ -1,0 +1,686 @@
+"""The transports, on real sockets and the real reactor: what the kernel does to them."""
+
+import errno
+import os
+import shutil
+import socket
+import stat
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_twisted
+from twisted.internet import reactor as installed_reactor
+from twisted.internet.error import ConnectionDone, ConnectionLost
+from twisted.internet.interfaces import ITransport
+from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.internet.task import deferLater
+from twisted.internet.testing import StringTransport
+from twisted.internet.threads import deferToThread
+from twisted.python.failure import Failure
+from zope.interface.verify import verifyObject
+
+from alphapulse_relay.hub.factory import SignalRelayFactory
+from alphapulse_relay.hub.peer import Ending, State
+from alphapulse_relay.hub.protocol import SignalRelayProtocol
+from alphapulse_relay.hub.transport import (
+    COPY_LIMIT,
+    LISTEN_BACKLOG,
+    READS_PER_TURN,
+    REST_LIMIT,
+    SEND_LIMIT,
+    IOutlet,
+    OrdinaryOutlet,
+    RelayPort,
+    RelayTransport,
+)
+from alphapulse_relay.protocol_v2.control import parse_error
+from alphapulse_relay.protocol_v2.framing import Rules
+from tests.hub.fakes import BROKEN, Events, message, messages
+
+PATIENCE = 20.0
+reactor: Any = installed_reactor
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Let the reactor turn until the condition holds."""
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, "never came true"
+        await deferLater(reactor, 0, lambda: None)
+
+
+async def turns(number: int = 20) -> None:
+    """Let the reactor turn so often."""
+    for _ in range(number):
+        await deferLater(reactor, 0, lambda: None)
+
+
+class Remote:
+    """A client: a plain socket that is used in threads wherever it may have to wait."""
+
+    def __init__(self, family: int, address: Any) -> None:
+        self.socket = socket.socket(family)
+        self.socket.settimeout(PATIENCE)
+        self.socket.connect(address)
+
+    def send(self, data: bytes) -> Awaitable[None]:
+        return deferToThread(self.socket.sendall, data)
+
+    def receive(self, length: int) -> Awaitable[bytes]:
+        return deferToThread(self._receive, length)
+
+    def _receive(self, length: int) -> bytes:
+        received = bytearray()
+        while len(received) < length and (piece := self.socket.recv(length - len(received))):
+            received += piece
+        return bytes(received)
+
+    def close(self) -> None:
+        self.socket.close()
+
+
+class Relay:
+    """A hub that listens on a real socket, in this process."""
+
+    def __init__(self, path: Path, kind: str) -> None:
+        self.path = path
+        self.factory = SignalRelayFactory(reactor, Rules(), window=8 << 20, hold=1.0, max_peers=100)
+        if kind == "relay":
+            self.port: Any = RelayPort(str(path), self.factory, LISTEN_BACKLOG, 0o660, reactor)
+            self.port.startListening()
+        elif kind == "unix":
+            self.port = reactor.listenUNIX(str(path), self.factory)
+        else:
+            self.port = reactor.listenTCP(0, self.factory, interface="127.0.0.1")
+        self.transports: list[Any] = []
+        self.remotes: list[Remote] = []
+
+    async def connect(self) -> tuple[Remote, Any]:
+        """Return a client, and the peer that it is to the hub."""
+        number = len(list(self.factory.peers))
+        host = self.port.getHost()
+        if hasattr(host, "port"):
+            remote = Remote(socket.AF_INET, (host.host, host.port))
+        else:
+            remote = Remote(socket.AF_UNIX, str(self.path))
+        self.remotes.append(remote)
+        await until(lambda: len(list(self.factory.peers)) == number + 1)
+        peer: Any = list(self.factory.peers)[-1]
+        self.transports.append(peer.transport)
+        return remote, peer
+
+    async def stop(self) -> None:
+        await self.port.stopListening()
+        self.factory.cut_drain()
+        await self.factory.drain(0)
+        for remote in self.remotes:
+            remote.close()
+        await until(lambda: not any(transport.connected for transport in self.transports))
+        assert not list(self.factory.peers)
+
+
+@pytest.fixture
+def path() -> Iterator[Path]:
+    # A Unix socket's path has room for 107 bytes, and pytest's are long.
+    directory = Path(tempfile.mkdtemp(prefix="hub-"))
+    yield directory / "s.sock"
+    shutil.rmtree(directory)
+
+
+@pytest_twisted.async_yield_fixture
+async def relay(path: Path) -> Any:
+    relay = Relay(path, "relay")
+    yield relay
+    await relay.stop()
+
+
+@pytest_twisted.async_yield_fixture(params=["relay", "unix", "tcp"])
+async def any_relay(request: Any, path: Path) -> Any:
+    relay = Relay(path, request.param)
+    yield relay
+    await relay.stop()
+
+
+def descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+class TestEveryTransport:
+    async def test_everybody_gets_what_the_others_send(self, any_relay: Relay) -> None:
+        one, two, three = [(await any_relay.connect())[0] for _ in range(3)]
+        first, second = b"".join(messages(50)), b"".join(messages(30, 5000, 100))
+        await one.send(first)
+        assert await three.receive(len(first)) == first
+        await two.send(second)
+        assert await three.receive(len(second)) == second
+        assert await one.receive(len(second)) == second
+        assert await two.receive(len(first)) == first
+
+    async def test_a_consumer_that_reads_late_gets_all(self, any_relay: Relay) -> None:
+        sender, _ = await any_relay.connect()
+        late, peer = await any_relay.connect()
+        sent = b"".join(messages(60, 60_000))
+        sending = sender.send(sent)
+        await until(lambda: peer.state is State.BEHIND)
+        assert await late.receive(len(sent)) == sent
+        await sending
+        await until(lambda: peer.state is State.LIVE)
+        assert peer.cursor.bytes_out == len(sent)
+
+    async def test_an_error_comes_before_the_end(self, any_relay: Relay) -> None:
+        client, _ = await any_relay.connect()
+        await client.send(BROKEN)
+        told = parse_error(await client.receive(1 << 16))
+        assert told is not None
+        assert "magic" in told.text
+
+    async def test_a_drain_delivers_all_and_closes(self, any_relay: Relay) -> None:
+        sender, publisher = await any_relay.connect()
+        slow, peer = await any_relay.connect()
+        sent = b"".join(messages(50, 60_000))
+        sending = sender.send(sent)
+        await until(lambda: peer.state is State.BEHIND)
+        receiving = slow.receive(len(sent))
+        await sending
+        await until(lambda: publisher.bytes_in == len(sent))
+        await any_relay.factory.drain(PATIENCE)
+        assert await receiving == sent
+        assert await slow.receive(1) == b""
+        assert any_relay.factory.counters.ended[Ending.SHUTDOWN] == 2
+
+    async def test_one_that_closes_is_gone(self, any_relay: Relay) -> None:
+        client, _ = await any_relay.connect()
+        client.close()
+        await until(lambda: any_relay.factory.departed)
+        assert any_relay.factory.departed[0].reason is Ending.CLOSED
+
+
+class TestHeld:
+    """What a held publisher has sent before it closed is not lost."""
+
+    SENT = messages(20, 5000)
+
+    async def test_nothing_is_read_of_it(self, relay: Relay) -> None:
+        sender, publisher = await relay.connect()
+        publisher.hold()
+        await sender.send(b"".join(self.SENT))
+        await turns()
+        assert publisher.bytes_in == 0
+        publisher.release()
+        await until(lambda: publisher.messages_in == 20)
+
+    async def test_sent_and_closed(self, relay: Relay) -> None:
+        sender, publisher = await relay.connect()
+        consumer, _ = await relay.connect()
+        publisher.hold()
+        await sender.send(b"".join(self.SENT))
+        sender.close()
+        await turns()
+        assert relay.factory.counters.messages_received == 0
+        publisher.release()
+        assert await consumer.receive(20 * 5000) == b"".join(self.SENT)
+        await until(lambda: relay.factory.departed)
+        assert relay.factory.departed[0].reason is Ending.CLOSED
+        assert relay.factory.departed[0].messages_in == 20
+
+    async def test_sent_and_closed_with_its_own_socket_full(self, relay: Relay) -> None:
+        """Then the reactor waits for room in it, and only sees that it is gone."""
+        sender, publisher = await relay.connect()
+        other, other_peer = await relay.connect()
+        consumer, _ = await relay.connect()
+        filling = b"".join(messages(10, 60_000))
+        await other.send(filling)
+        assert await consumer.receive(len(filling)) == filling
+        await until(lambda: publisher.state is State.BEHIND)
+        publisher.hold()
+        await sender.send(b"".join(self.SENT))
+        sender.close()
+        assert await consumer.receive(20 * 5000) == b"".join(self.SENT)
+        await until(lambda: relay.factory.departed)
+        assert relay.factory.departed[0].messages_in == 20
+        assert other_peer.messages_in == 10
+
+    async def test_a_drain_reads_it(self, relay: Relay) -> None:
+        sender, publisher = await relay.connect()
+        consumer, _ = await relay.connect()
+        publisher.hold()
+        await sender.send(b"".join(self.SENT))
+        await relay.factory.drain(PATIENCE)
+        assert await consumer.receive(1 << 20) == b"".join(self.SENT)
+
+    async def test_torn_end_is_counted(self, relay: Relay) -> None:
+        sender, _ = await relay.connect()
+        await sender.send(message(64) + message(64)[:50])
+        sender.close()
+        await until(lambda: relay.factory.departed)
+        assert relay.factory.counters.dropped["torn"] == 1
+
+
+class TestReadingSideShut:
+    async def test_goes_on_publishing(self, relay: Relay) -> None:
+        sender, publisher = await relay.connect()
+        other, _ = await relay.connect()
+        sender.socket.shutdown(socket.SHUT_RD)
+        await other.send(message())
+        await until(lambda: publisher.state is State.MUTED)
+        sent = b"".join(messages(5))
+        await sender.send(sent)
+        assert await other.receive(len(sent)) == sent
+        assert publisher in list(relay.factory.peers)
+        sender.close()
+        await until(lambda: relay.factory.departed)
+        assert relay.factory.departed[0].messages_in == 5
+
+    async def test_inside_a_message(self, relay: Relay) -> None:
+        sender, publisher = await relay.connect()
+        other, _ = await relay.connect()
+        await other.send(b"".join(messages(10, 60_000)))
+        await until(lambda: publisher.cursor.mid_message)
+        sender.socket.shutdown(socket.SHUT_RD)
+        await other.send(message())
+        await sender.send(last := message(64, 3))
+        assert await other.receive(64) == last
+
+
+class TestWritingSideShut:
+    async def test_is_the_end(self, relay: Relay) -> None:
+        client, _ = await relay.connect()
+        client.socket.shutdown(socket.SHUT_WR)
+        await until(lambda: relay.factory.departed)
+        assert relay.factory.departed[0].reason is Ending.CLOSED
+        assert await client.receive(1) == b""
+
+
+class TestDescriptors:
+    async def test_those_that_a_client_sends_are_closed(self, relay: Relay) -> None:
+        client, publisher = await relay.connect()
+        before = descriptors()
+        for number in range(20):
+            socket.send_fds(client.socket, [message(64, number)], [0, 1, 2])
+        await until(lambda: publisher.messages_in == 20)
+        assert descriptors() == before
+
+    async def test_none_is_left_of_a_connection(self, relay: Relay) -> None:
+        first, _ = await relay.connect()
+        first.close()
+        await until(lambda: not list(relay.factory.peers))
+        before = descriptors()
+        for ending in ("close", "error", "abort"):
+            client, peer = await relay.connect()
+            if ending == "error":
+                await client.send(BROKEN)
+            elif ending == "abort":
+                peer.end(Ending.FAULT)
+            client.close()
+            await until(lambda peer=peer: not peer.transport.connected)
+        assert descriptors() == before
+
+    async def test_none_is_left_of_a_refused_one(self, relay: Relay) -> None:
+        relay.factory.max_peers = 0
+        client = Remote(socket.AF_UNIX, str(relay.path))
+        before = descriptors()
+        told = parse_error(await client.receive(1 << 16))
+        assert told is not None
+        await turns()
+        assert descriptors() == before
+        client.close()
+
+
+class TestBurst:
+    async def test_many_connections_at_once(self, relay: Relay) -> None:
+        remotes = [Remote(socket.AF_UNIX, str(relay.path)) for _ in range(90)]
+        relay.remotes += remotes
+        await until(lambda: len(list(relay.factory.peers)) == 90)
+        relay.transports += [peer.transport for peer in list(relay.factory.peers)]  # type: ignore[attr-defined]
+        await remotes[0].send(each := message())
+        for remote in remotes[1:]:
+            assert await remote.receive(64) == each
+
+
+class TestPort:
+    async def test_leaves_the_path_alone(self, path: Path) -> None:
+        relay = Relay(path, "relay")
+        assert stat.S_IMODE(path.stat().st_mode) == 0o660
+        await relay.stop()
+        assert path.is_socket()
+
+    async def test_leaves_a_successor_alone(self, path: Path) -> None:
+        relay = Relay(path, "relay")
+        path.unlink()
+        with socket.socket(socket.AF_UNIX) as successor:
+            successor.bind(str(path))
+            await relay.stop()
+            assert path.is_socket()
+
+    async def test_accepts_no_more(self, path: Path) -> None:
+        relay = Relay(path, "relay")
+        await relay.stop()
+        with socket.socket(socket.AF_UNIX) as client, pytest.raises(ConnectionRefusedError):
+            client.connect(str(path))
+
+
+class FakeSocket:
+    """A socket that does what the test says at each call."""
+
+    def __init__(self, *script: int | OSError) -> None:
+        self.script = list(script)
+        self.calls = 0
+        self.sent = bytearray()
+
+    def _next(self, most: int) -> int:
+        self.calls += 1
+        step = self.script.pop(0) if len(self.script) > 1 else self.script[0]
+        if isinstance(step, OSError):
+            raise step
+        return min(step, most)
+
+    def recv_into(self, space: memoryview) -> int:
+        return self._next(len(space))
+
+    def send(self, data: memoryview) -> int:
+        sent = self._next(len(data))
+        self.sent += data[:sent]
+        return sent
+
+
+WOULD_BLOCK = BlockingIOError(errno.EAGAIN, "")
+BROKEN_PIPE = BrokenPipeError(errno.EPIPE, "")
+ALL = 1 << 30
+
+
+class BufferProtocol(Protocol):
+    """Counts what a transport does to a protocol that names its buffer."""
+
+    def __init__(self) -> None:
+        self.received: list[int] = []
+        self.hold_after = ALL
+        self.error: Exception | None = None
+        self.ended: list[Failure] = []
+
+    def getBuffer(self) -> memoryview:
+        return memoryview(bytearray(65536))
+
+    def bufferUpdated(self, length: int) -> None:
+        self.received.append(length)
+        if self.error is not None:
+            raise self.error
+        if len(self.received) == self.hold_after:
+            self.transport.pauseProducing()  # type: ignore[union-attr]
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self.ended.append(reason)
+
+
+class RecordingProducer:
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+
+    def pauseProducing(self) -> None:
+        self.calls.append("pause")
+
+    def resumeProducing(self) -> None:
+        self.calls.append("resume")
+
+    def stopProducing(self) -> None:
+        self.calls.append("stop")
+
+
+class Watched:
+    """Stands in for the reactor: remembers what is to be watched."""
+
+    def __init__(self) -> None:
+        self.readers: set[object] = set()
+        self.writers: set[object] = set()
+        self.later: list[Callable[[], None]] = []
+        self.addReader, self.removeReader = self.readers.add, self.readers.discard
+        self.addWriter, self.removeWriter = self.writers.add, self.writers.discard
+
+    def callLater(self, _: float, function: Callable[..., None], *arguments: object) -> None:
+        self.later.append(lambda: function(*arguments))
+
+
+class Made:
+    """A RelayTransport on one end of a socket pair, on a reactor that does nothing."""
+
+    def __init__(self) -> None:
+        self.ours, self.theirs = socket.socketpair()
+        self.ours.setblocking(False)
+        self.theirs.settimeout(PATIENCE)
+        self.reactor = Watched()
+        self.protocol = BufferProtocol()
+        self.producer = RecordingProducer()
+        port = type("FakePort", (), {"_realPortNumber": None, "port": ""})()
+        self.transport: Any = RelayTransport(self.ours, self.protocol, "", port, 1, self.reactor)
+        self.protocol.makeConnection(self.transport)
+        self.transport.registerProducer(self.producer, True)
+
+    def script(self, *steps: int | OSError) -> FakeSocket:
+        self.transport.socket = fake = FakeSocket(*steps)
+        return fake
+
+    def close(self) -> None:
+        self.ours.close()
+        self.theirs.close()
+
+
+@pytest.fixture
+def made() -> Iterator[Made]:
+    made = Made()
+    yield made
+    made.close()
+
+
+class TestReceiving:
+    def test_is_bounded_in_one_turn(self, made: Made) -> None:
+        fake = made.script(ALL)
+        assert made.transport.doRead() is None
+        assert fake.calls == READS_PER_TURN
+        assert made.protocol.received == [65536] * READS_PER_TURN
+
+    def test_stops_when_the_socket_is_empty(self, made: Made) -> None:
+        fake = made.script(65536, 100)
+        assert made.transport.doRead() is None
+        assert fake.calls == 2
+        assert made.protocol.received == [65536, 100]
+
+    def test_stops_when_it_is_held(self, made: Made) -> None:
+        fake = made.script(ALL)
+        made.protocol.hold_after = 3
+        made.transport.doRead()
+        assert fake.calls == 3
+        made.transport.doRead()
+        assert fake.calls == 3, "an event from before it was held"
+        made.transport.resumeProducing()
+        made.transport.doRead()
+        assert fake.calls == 3 + READS_PER_TURN
+
+    def test_nothing_there(self, made: Made) -> None:
+        made.script(WOULD_BLOCK)
+        assert made.transport.doRead() is None
+        assert made.protocol.received == []
+
+    @pytest.mark.parametrize(
+        ("step", "why"),
+        [(0, CONNECTION_DONE), (OSError(errno.ECONNRESET, ""), CONNECTION_LOST)],
+    )
+    def test_the_end(self, made: Made, step: int | OSError, why: Exception) -> None:
+        made.script(65536, step)
+        assert made.transport.doRead() is why
+        assert made.protocol.received == [65536]
+
+
+class TestSending:
+    DATA = bytes(range(256)) * 8
+
+    def test_all(self, made: Made) -> None:
+        assert made.transport.send(memoryview(self.DATA)) == len(self.DATA)
+        assert made.theirs.recv(1 << 16) == self.DATA
+        assert made.producer.calls == []
+        assert made.transport not in made.reactor.writers
+
+    def test_a_part_pauses_until_there_is_room(self, made: Made) -> None:
+        made.script(100)
+        assert made.transport.send(memoryview(self.DATA)) == 100
+        assert made.producer.calls == ["pause"]
+        assert made.transport in made.reactor.writers
+        made.transport.doWrite()
+        assert made.producer.calls == ["pause", "resume"]
+        assert made.transport not in made.reactor.writers
+
+    def test_nothing(self, made: Made) -> None:
+        made.script(WOULD_BLOCK)
+        assert made.transport.send(memoryview(self.DATA)) == 0
+        assert made.producer.calls == ["pause"]
+        assert made.transport in made.reactor.writers
+
+    def test_to_one_that_reads_no_more(self, made: Made) -> None:
+        made.script(BROKEN_PIPE)
+        assert made.transport.send(memoryview(self.DATA)) == 0
+        assert made.producer.calls == ["stop"]
+        assert made.transport not in made.reactor.writers
+        assert made.transport in made.reactor.readers
+        assert made.protocol.ended == []
+
+    def test_is_bounded(self, made: Made) -> None:
+        made.script(ALL)
+        assert made.transport.send(memoryview(bytes(2 * SEND_LIMIT))) == SEND_LIMIT
+        assert made.producer.calls == [], "the socket is not full"
+
+    def test_keeps_no_view(self, made: Made) -> None:
+        data = bytearray(self.DATA)
+        with memoryview(data) as view:
+            made.transport.send(view)
+        data.clear()  # raises BufferError if a view is left
+
+    def test_write_is_refused(self, made: Made) -> None:
+        for write, data in ((made.transport.write, b"a"), (made.transport.writeSequence, [b"a"])):
+            with pytest.raises(NotImplementedError):
+                write(data)
+
+    def test_is_an_outlet_of_its_own(self, made: Made) -> None:
+        assert IOutlet(made.transport) is made.transport
+        assert verifyObject(IOutlet, made.transport)
+
+
+class TestClosing:
+    def test_with_a_farewell(self, made: Made) -> None:
+        made.transport.close(b"goodbye")
+        assert made.theirs.recv(100) == b"goodbye"
+        assert made.transport not in made.reactor.readers
+        made.reactor.later.pop()()
+        assert made.theirs.recv(100) == b""
+        assert len(made.protocol.ended) == 1
+
+    @pytest.mark.parametrize("step", [WOULD_BLOCK, BROKEN_PIPE])
+    def test_whatever_the_socket_says(self, made: Made, step: OSError) -> None:
+        made.script(step)
+        made.transport.close(b"goodbye")
+        assert len(made.reactor.later) == 1
+
+    def test_reads_nothing_more(self, made: Made) -> None:
+        made.theirs.sendall(b"more")
+        made.transport.close(b"")
+        made.reactor.later.pop()()
+        assert made.protocol.received == []
+
+
+class TestRest:
+    def test_is_read_although_held(self, made: Made) -> None:
+        made.transport.pauseProducing()
+        made.theirs.sendall(bytes(100_000))
+        made.transport.read_rest()
+        assert sum(made.protocol.received) == 100_000
+        assert made.transport not in made.reactor.readers
+
+    def test_is_bounded(self, made: Made) -> None:
+        made.script(ALL)
+        made.transport.read_rest()
+        assert sum(made.protocol.received) == REST_LIMIT
+
+    def test_ends_with_the_connection(self, made: Made) -> None:
+        made.script(ALL)
+        made.protocol.hold_after = 3
+        made.transport.pauseProducing = made.transport.abortConnection
+        made.transport.read_rest()
+        assert len(made.protocol.received) == 3
+
+    def test_comes_before_the_end(self, made: Made) -> None:
+        made.theirs.sendall(bytes(1000))
+        made.theirs.close()
+        made.transport.connectionLost(Failure(ConnectionLost()))
+        assert made.protocol.received == [1000]
+        assert [failure.type for failure in made.protocol.ended] == [ConnectionLost]
+        assert made.ours.fileno() == -1
+
+    def test_a_failure_in_it_does_not_keep_the_connection(self, made: Made) -> None:
+        made.theirs.sendall(bytes(1000))
+        made.protocol.error = RuntimeError("no")
+        with pytest.raises(RuntimeError, match="no"):
+            made.transport.connectionLost(Failure(ConnectionDone()))
+        assert len(made.protocol.ended) == 1
+        assert made.ours.fileno() == -1
+
+
+async def test_a_failure_while_receiving_ends_that_connection(
+    relay: Relay, logged: Events, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, peer = await relay.connect()
+    other, _ = await relay.connect()
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("no")
+
+    monkeypatch.setattr(peer, "runReceived", fail)
+    await client.send(b"".join(messages(2000)))
+    await until(lambda: relay.factory.departed)
+    assert "no" in {str(error) for error in logged.flush_failures()}
+    assert relay.factory.departed[0].reason is Ending.FAULT
+    assert not peer.transport.connected
+    await other.send(message())
+    await until(lambda: relay.factory.counters.messages_received == 1)
+
+
+class TestOrdinaryOutlet:
+    def test_copies_a_bounded_part(self) -> None:
+        transport = StringTransport()
+        data = bytearray(2 * COPY_LIMIT)
+        outlet = IOutlet(transport)
+        assert isinstance(outlet, OrdinaryOutlet)
+        assert verifyObject(IOutlet, outlet)
+        with memoryview(data) as view:
+            assert outlet.send(view) == COPY_LIMIT
+        data.clear()
+        assert len(transport.value()) == COPY_LIMIT
+
+    def test_closes_after_the_farewell(self) -> None:
+        transport = StringTransport()
+        transport.registerProducer(RecordingProducer(), True)
+        outlet = IOutlet(transport)
+        outlet.send(memoryview(b"before "))
+        outlet.close(b"goodbye")
+        assert transport.value() == b"before goodbye"
+        assert transport.disconnecting
+        assert transport.producer is None
+
+    def test_reads_no_more(self) -> None:
+        transport = StringTransport()
+        IOutlet(transport).read_rest()
+        assert transport.producerState == "paused"
+
+    def test_is_for_every_transport(self) -> None:
+        assert ITransport.providedBy(StringTransport())
+
+
+def test_a_peer_knows_who_connected(made: Made, logged: Events) -> None:
+    factory = SignalRelayFactory(reactor, Rules(), window=1 << 20, hold=1, max_peers=1)
+    protocol: Any = SignalRelayProtocol(factory)
+    made.transport.unregisterProducer()
+    protocol.makeConnection(made.transport)
+    assert (protocol.identity.pid, protocol.identity.uid) == (os.getpid(), os.getuid())
+    assert len(logged.lines(f"peer connected: 1 (unix pid={os.getpid()} ")) == 1
+    protocol.connectionLost(Failure(ConnectionDone()))

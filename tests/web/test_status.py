@@ -1,0 +1,182 @@
+"""The status document: its shape, and every figure of known traffic."""
+
+import json
+import os
+import time
+from typing import Any
+
+import pytest
+
+from alphapulse_relay import __version__
+from alphapulse_relay.hub.peer import Ending, Miss, Refusal
+from alphapulse_relay.protocol_v2.errors import Rejection
+from alphapulse_relay.web.status import Status
+from tests.hub.fakes import WINDOW, Hub, message
+from tests.web.traffic import Traffic
+
+IDENTITY = {
+    "number": int,
+    "transport": str,
+    "pid": int | None,
+    "uid": int | None,
+    "gid": int | None,
+    "name": str | None,
+    "address": str | None,
+}
+PEER = IDENTITY | {
+    "state": str,
+    "connected_seconds": float,
+    "messages_in": int,
+    "bytes_in": int,
+    "messages_out": int,
+    "bytes_out": int,
+    "bytes_behind": int,
+}
+DEPARTURE = IDENTITY | {"reason": str, "at": float, "messages_in": int, "messages_out": int}
+SHAPE = {
+    "version": str,
+    "pid": int,
+    "started_at": float,
+    "uptime_seconds": float,
+    "ready": bool,
+    "counters": dict,
+    "log": dict,
+    "held": int,
+    "peers": list,
+    "departed": list,
+}
+COUNTERS = {
+    "messages_received": int,
+    "bytes_received": int,
+    "messages_delivered": int,
+    "bytes_delivered": int,
+    "dropped": dict,
+    "missed": dict,
+    "connections": dict,
+    "tlv_messages": dict,
+    "malformed": int,
+    "held_seconds": float,
+}
+
+
+def describe(status: Status, *, ready: bool = True) -> dict[str, Any]:
+    """Return the document as who asks for it gets it."""
+    found = json.loads(json.dumps(status.describe(ready=ready)))
+    assert isinstance(found, dict)
+    return found
+
+
+def assert_shape(value: dict[str, Any], shape: dict[str, Any]) -> None:
+    assert list(value) == list(shape)
+    for key, kind in shape.items():
+        assert isinstance(value[key], kind), key
+
+
+@pytest.fixture
+def status(hub: Hub) -> Status:
+    return Status(hub.factory)
+
+
+@pytest.fixture
+def traffic(hub: Hub, clock: Any, status: Status) -> Traffic:
+    return Traffic(hub, clock)
+
+
+@pytest.fixture
+def document(status: Status, traffic: Traffic) -> dict[str, Any]:
+    return describe(status)
+
+
+class TestShape:
+    def test_of_the_document(self, document: dict[str, Any]) -> None:
+        assert_shape(document, SHAPE)
+        assert_shape(document["counters"], COUNTERS)
+        assert_shape(document["log"], dict.fromkeys(("head", "tail", "window"), int))
+        for peer in document["peers"]:
+            assert_shape(peer, PEER)
+        for departure in document["departed"]:
+            assert_shape(departure, DEPARTURE)
+
+    def test_of_an_empty_hub(self, status: Status) -> None:
+        document = describe(status)
+        assert_shape(document, SHAPE)
+        assert (document["peers"], document["departed"], document["log"]["head"]) == ([], [], 0)
+
+    def test_names_are_those_of_the_enums(self, status: Status) -> None:
+        counters = describe(status)["counters"]
+        assert counters["dropped"] == dict.fromkeys(map(str, Rejection), 0)
+        assert counters["missed"] == dict.fromkeys(map(str, Miss), 0)
+        assert counters["connections"]["refused"] == dict.fromkeys(map(str, Refusal), 0)
+        assert counters["connections"]["ended"] == dict.fromkeys(map(str, Ending), 0)
+
+    def test_is_the_same_after_a_round_trip(self, status: Status, traffic: Traffic) -> None:
+        assert describe(status) == status.describe(ready=True)
+
+
+class TestFigures:
+    def test_of_the_process(self, status: Status, clock: Any) -> None:
+        clock.advance(12.5)
+        document = describe(status)
+        assert document["version"] == __version__
+        assert document["pid"] == os.getpid()
+        assert document["uptime_seconds"] == 12.5
+        assert 0 <= time.time() - document["started_at"] < 60
+
+    @pytest.mark.parametrize("ready", [True, False])
+    def test_ready(self, status: Status, ready: bool) -> None:
+        assert describe(status, ready=ready)["ready"] is ready
+
+    def test_counters(self, document: dict[str, Any], traffic: Traffic) -> None:
+        counters = document["counters"]
+        assert counters["messages_received"] == 5
+        assert counters["bytes_received"] == traffic.bytes
+        assert counters["messages_delivered"] == 6
+        assert counters["bytes_delivered"] == traffic.bytes + 50
+        assert {k: n for k, n in counters["dropped"].items() if n} == {
+            "checksum": 2,
+            "domain": 1,
+            "magic": 1,
+            "torn": 1,
+        }
+        assert counters["connections"]["accepted"] == 7
+        assert counters["connections"]["refused"] == {"too_many_peers": 1}
+        ended = {k: n for k, n in counters["connections"]["ended"].items() if n}
+        assert ended == {"closed": 2, "magic": 1}
+        assert (counters["tlv_messages"], counters["malformed"]) == ({"21": 2, "22": 2}, 1)
+
+    def test_log(self, document: dict[str, Any], traffic: Traffic) -> None:
+        assert document["log"] == {"head": traffic.bytes, "tail": 0, "window": WINDOW}
+
+    def test_peers(self, document: dict[str, Any], traffic: Traffic) -> None:
+        keys = ("number", "state", "messages_in", "bytes_in", "messages_out", "bytes_out")
+        assert [tuple(peer[key] for key in keys) for peer in document["peers"]] == [
+            (1, "live", 5, traffic.bytes, 0, 0),
+            (2, "live", 0, 0, 5, traffic.bytes),
+            (3, "behind", 0, 0, 1, 50),
+            (4, "muted", 0, 0, 0, 0),
+        ]
+        behind = [peer["bytes_behind"] for peer in document["peers"]]
+        assert behind == [0, 0, traffic.bytes - 50, 0]
+        assert {peer["connected_seconds"] for peer in document["peers"]} == {7.0}
+        assert {peer["address"] for peer in document["peers"]} == {"192.168.1.1:54321"}
+
+    def test_departed(self, document: dict[str, Any]) -> None:
+        found = [(each["number"], each["reason"]) for each in document["departed"]]
+        assert found == [(5, "closed"), (6, "closed"), (7, "magic")]
+        assert all(0 <= time.time() - each["at"] < 60 for each in document["departed"])
+
+    def test_held(self, hub: Hub, status: Status, clock: Any) -> None:
+        sender, _ = hub.connect(), hub.connect(room=10)
+        hub.fill(sender, WINDOW // 2)
+        clock.advance(0.5)
+        document = describe(status)
+        assert (document["held"], document["counters"]["held_seconds"]) == (1, 0.5)
+
+    def test_what_a_departed_one_had(self, hub: Hub, status: Status) -> None:
+        sender, consumer = hub.connect(), hub.connect()
+        sender.send(message(), message())
+        sender.lose()
+        consumer.lose()
+        document = describe(status)
+        figures = [(each["messages_in"], each["messages_out"]) for each in document["departed"]]
+        assert figures == [(2, 0), (0, 2)]
