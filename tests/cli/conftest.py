@@ -2,6 +2,7 @@
 
 import os
 import select
+import signal
 import subprocess
 import sys
 import tempfile
@@ -23,7 +24,7 @@ def read_until(descriptor: int, wanted: bytes) -> bytes:
     """Read until the wanted bytes, one at a time: what follows stays for the next reader."""
     seen, deadline = b"", time.monotonic() + PATIENCE
     while wanted not in seen:
-        ready, _, _ = select.select([descriptor], [], [], deadline - time.monotonic())
+        ready, _, _ = select.select([descriptor], [], [], max(deadline - time.monotonic(), 0))
         byte = os.read(descriptor, 1) if ready else b""
         assert byte, f"{wanted!r} did not come, but {seen[-2000:]!r}"
         seen += byte
@@ -81,6 +82,14 @@ def run(*arguments: str, **options: object) -> subprocess.CompletedProcess[bytes
     """Run ``signal-relay`` to its end."""
     options = {"cwd": ROOT, "capture_output": True, "timeout": PATIENCE} | options
     return subprocess.run([*COMMAND, *arguments], check=False, **options)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def interruptible() -> Iterator[None]:
+    """Children that can be interrupted, even where a shell runs the tests in its background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture

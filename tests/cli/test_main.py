@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from alphapulse_relay import __version__
 from alphapulse_relay.cli.main import Program, cli
-from tests.cli.conftest import PATIENCE, ROOT, run
+from tests.cli.conftest import PATIENCE, ROOT, read_until, run
 
 
 def test_version():
@@ -55,6 +55,8 @@ def interrupted() -> None:
 
 def test_interrupt(relay):
     with relay.consumer() as tail:
+        relay.run("send", "--type", "22")
+        read_until(tail.stdout.fileno(), b"\n")
         tail.send_signal(signal.SIGINT)
         assert tail.communicate(timeout=PATIENCE) == (b"", b"")
         assert tail.returncode == 130

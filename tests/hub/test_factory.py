@@ -440,6 +440,20 @@ class TestOvertaking:
         assert half.protocol.state is State.BEHIND
         assert hub.counters.missed[Miss.OVERTAKEN] > 0
 
+    def test_not_one_whose_next_byte_stays(self, hub: Hub) -> None:
+        """It has taken exactly what the log gives up first."""
+        log = hub.factory.log
+        sender, slow = hub.connect(), hub.connect(room=0)
+        hub.fill(sender, log.window // 2)
+        given_up = len(log.read(0))
+        slow.take(given_up)
+        while log.tail == 0:
+            sender.send(message(16 * 1024))
+        assert log.tail == given_up
+        assert not slow.closed
+        slow.take()
+        assert slow.protocol.cursor.at_head
+
     def test_while_it_publishes_itself(self, hub: Hub) -> None:
         """The window's end reaches the very peer whose bytes are being received."""
         sender, both = hub.connect(), hub.connect(room=10)

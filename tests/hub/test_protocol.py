@@ -309,6 +309,13 @@ class TestNeverReadsAgain:
         assert len(client.received) == 20
         assert not client.closed
 
+    def test_keeps_nothing_for_it(self, hub: Hub) -> None:
+        other, client = hub.connect(), hub.connect(room=20)
+        other.send(message(10_000))
+        client.protocol.stopProducing()
+        assert client.protocol.cursor.rest == b""
+        assert client.protocol.cursor.missing == 1
+
     def test_still_publishes(self, hub: Hub) -> None:
         other, client = hub.connect(), hub.connect()
         client.protocol.stopProducing()
@@ -508,6 +515,21 @@ class TestHold:
         hub.fill(publisher, WINDOW // 2)
         consumer.lose()
         assert not publisher.held
+
+    def test_not_where_a_publisher_reads_all_at_once(self, hub: Hub) -> None:
+        """Its socket was never full, so only that it is at the head tells that it reads."""
+        publisher, both, _ = hub.connect(), hub.connect(), hub.connect(room=100)
+        both.send(message())
+        hub.fill(publisher, WINDOW // 2)
+        assert both.protocol.cursor.at_head
+        assert not publisher.held
+
+    def test_ends_when_the_held_one_leaves(self, hub: Hub) -> None:
+        publisher, _ = hub.connect(), hub.connect(room=100)
+        hub.fill(publisher, WINDOW // 2)
+        publisher.lose()
+        assert hub.factory.pace.held == 0
+        assert publisher.held, "it is not read again"
 
     def test_ends_with_a_delivery_of_a_later_turn(self, hub: Hub, clock: Any) -> None:
         publisher, consumer = hub.connect(), hub.connect(room=100)

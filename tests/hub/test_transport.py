@@ -595,7 +595,14 @@ class TestRest:
         made.theirs.sendall(bytes(100_000))
         made.transport.read_rest()
         assert sum(made.protocol.received) == 100_000
+
+    def test_is_the_last_that_is_read(self, made: Made) -> None:
+        assert made.transport in made.reactor.readers
+        made.transport.read_rest()
         assert made.transport not in made.reactor.readers
+        made.script(ALL)
+        made.transport.doRead()
+        assert made.protocol.received == []
 
     def test_is_bounded(self, made: Made) -> None:
         made.script(ALL)
