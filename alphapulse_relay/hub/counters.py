@@ -58,8 +58,6 @@ class Counters:
         """Seconds from the receipt of a chunk to the last write of it to a peer that is live."""
         self.age = Histogram([bound * _NS for bound in AGE_BOUNDS])
         """Nanoseconds between a message's timestamp and its receipt."""
-        self.held_seconds = 0.0
-        """How long at least one publisher was held back."""
 
     def count(self, run: memoryview, messages: int, now: int) -> None:
         """Count a run of accepted messages, received at ``now`` (nanoseconds since the epoch)."""

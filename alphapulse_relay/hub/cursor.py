@@ -20,7 +20,8 @@ class Cursor:
         self._log = log
         self._origin = origin
         self._own_end = 0  # position behind the latest own message that is still ahead
-        self._own_ahead = 0  # own messages ahead
+        self._own_ahead = 0  # own messages ahead, and their bytes
+        self._own_bytes_ahead = 0
         # Where the cursor would stand, in bytes and messages, had it been given nothing.
         self._bytes_mark = log.head
         self._messages_mark = log.messages
@@ -50,8 +51,8 @@ class Cursor:
 
     @property
     def behind(self) -> int:
-        """Bytes between the cursor and the head, the origin's own among them; 0 while away."""
-        return 0 if self._away else self._log.head - self.position
+        """Bytes between the cursor and the head that are to be delivered; 0 while away."""
+        return 0 if self._away else self._log.head - self.position - self._own_bytes_ahead
 
     @property
     def missing(self) -> int:
@@ -61,7 +62,7 @@ class Cursor:
     @property
     def mid_message(self) -> bool:
         """Whether the next byte to deliver is inside a message."""
-        if self._away:
+        if self._away or self.at_head:
             return bool(self.rest)
         return self._log.boundary(self.position) != self.position
 
@@ -72,6 +73,7 @@ class Cursor:
         else:
             self._own_end = self._log.head
             self._own_ahead += messages
+            self._own_bytes_ahead += length
 
     def next(self) -> memoryview:
         """Return the next bytes to deliver that lie in one piece; empty if there are none."""
@@ -83,6 +85,7 @@ class Cursor:
                 before = self._log.messages_before(self.position)
                 own = self._log.messages_before(start) - before
                 self._own_ahead -= own
+                self._own_bytes_ahead -= start - self.position
                 self._step_over(start - self.position, own)
             if stop > start:
                 return self._log.read(start)[: stop - start]
@@ -113,7 +116,7 @@ class Cursor:
         self.position = self._log.head
         self._bytes_mark = self._log.head - sent
         self._messages_mark = self._log.messages - messages
-        self._own_end = self._own_ahead = 0
+        self._own_end = self._own_ahead = self._own_bytes_ahead = 0
 
     def _step_over(self, length: int, messages: int) -> None:
         self.position += length

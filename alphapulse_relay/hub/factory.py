@@ -11,7 +11,7 @@ from itertools import count
 from time import perf_counter
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IAddress, IReactorTime
 from twisted.internet.protocol import Protocol, ServerFactory
 from twisted.logger import Logger
 
@@ -21,8 +21,12 @@ from alphapulse_relay.hub.pace import Pace
 from alphapulse_relay.hub.peer import Ending, Identity, Peer, Refusal, State
 from alphapulse_relay.hub.protocol import Refuser, SignalRelayProtocol
 from alphapulse_relay.hub.throttle import Throttle
+from alphapulse_relay.protocol_v2.errors import WireError
 from alphapulse_relay.protocol_v2.framing import Rules, Run
 
+DRAIN_INTERVAL = 0.01
+"""Seconds between looks at whether all was delivered while the relay leaves."""
+LEFT_OUT = " ({left_out} such lines left out before)"
 DEPARTED_KEPT = 50
 """How many ended connections are remembered for the status."""
 
@@ -69,9 +73,13 @@ class SignalRelayFactory(ServerFactory):
         self._peers: dict[int, Peer] = {}
         self._snapshot: tuple[Peer, ...] | None = None
         self._numbers = count(1)
-        self._throttle = Throttle(clock)
+        self._drop_lines = Throttle(clock)
+        self._broken_lines = Throttle(clock)
+        self._refusal_lines = Throttle(clock)
         self._verbose = verbose
-        self._drained: Deferred[None] | None = None
+        self._connections = 0
+        self._drained = Deferred[None]()
+        self._drain_until = 0.0
 
     @property
     def peers(self) -> Iterable[Peer]:
@@ -103,6 +111,7 @@ class SignalRelayFactory(ServerFactory):
     def join(self, peer: Peer) -> None:
         """Take a connected peer in; from now on it gets what the others send."""
         self.counters.accepted += 1
+        self._connections += 1
         self._peers[peer.identity.number] = peer
         self._snapshot = None
         self._log.info("peer connected: {peer}", peer=peer.identity)
@@ -126,7 +135,10 @@ class SignalRelayFactory(ServerFactory):
             sent=cursor.messages_out,
         )
         self.pace.forget(peer)
-        self.progressed()
+
+    def gone(self) -> None:
+        """Take note that the connection of a peer that has left is closed."""
+        self._connections -= 1
 
     def broadcast(self, sender: Peer, run: memoryview, messages: int, received_at: float) -> None:
         """Append the run, ``messages`` whole ones behind the head, and send it to all others.
@@ -142,8 +154,7 @@ class SignalRelayFactory(ServerFactory):
                 reached += peer.cursor.at_head
         self.counters.forward.observe(perf_counter() - received_at)
         self.counters.count(run, messages, time.time_ns())
-        if not reached:
-            self.pace.outran(sender)
+        self.pace.appended(sender)
         if self._verbose:
             self._log.debug(
                 "forwarded message: sender {peer}, {bytes} bytes, {messages} messages, "
@@ -154,56 +165,64 @@ class SignalRelayFactory(ServerFactory):
                 peers=reached,
             )
 
-    def dropped(self, sender: Peer, run: Run) -> None:
-        """Count what was dropped from a sound stream, and log it at a bounded rate."""
+    def dropped(self, sender: Peer, run: Run, offset: int) -> None:
+        """Count what was dropped from a sound stream, and log it at a bounded rate.
+
+        ``offset`` is where the run began in the stream, in bytes.
+        """
         for reason, number in run.rejected.items():
             self.counters.dropped[reason] += number
-        left_out = self._throttle.admit()
-        if left_out is not None:
+        if run.first is not None and (left_out := self._drop_lines.admit()) is not None:
             self._log.warn(
-                "dropped {number} messages: peer {peer}, first {error} ({left_out} such lines "
-                "left out before)",
+                "dropped {number} messages: peer {peer}, first {error}" + LEFT_OUT,
                 number=sum(run.rejected.values()),
                 peer=sender.identity,
-                error=run.first,
+                error=run.first.moved(offset),
+                left_out=left_out,
+            )
+
+    def broken(self, sender: Peer, error: WireError) -> None:
+        """Count the message that a stream cannot be read on from, and log it at a bounded rate."""
+        self.counters.dropped[error.reason] += 1
+        if (left_out := self._broken_lines.admit()) is not None:
+            self._log.warn(
+                "broken stream: peer {peer}: {error}" + LEFT_OUT,
+                peer=sender.identity,
+                error=error,
                 left_out=left_out,
             )
 
     def go_on(self, peer: Peer) -> None:
-        """Deliver to a peer that takes bytes again; others may have waited for that."""
+        """Deliver to a peer that takes bytes again; publishers may have waited for that."""
         self._deliver(peer)
-        self.progressed()
-
-    def progressed(self) -> None:
-        """Take note that a peer has taken bytes or is gone: others may have waited for that."""
-        self.pace.look()
-        if self._drained is not None and self._nobody_behind():
-            self.cut_drain()
+        self.pace.progressed(peer)
 
     def drain(self, seconds: float) -> Deferred[None]:
         """Read what was already sent, deliver it, and end all connections.
 
         Fires when that is done; whoever has not taken everything after ``seconds`` is cut.
         """
-        self._drained = drained = Deferred[None]()
         for peer in self._everybody():
             peer.read_rest()
-        timeout = self.clock.callLater(seconds, self.cut_drain)
-        drained.addCallback(self._end_all, timeout)
-        self.progressed()
+        self._drained = drained = Deferred[None]()
+        self._drain_until = self.clock.seconds() + seconds
+        self._look_at_drain()
         return drained
 
     def cut_drain(self) -> None:
         """End all connections now, if they are being drained."""
-        if self._drained is not None:
-            drained, self._drained = self._drained, None
-            drained.callback(None)
+        self._drain_until = self.clock.seconds()
 
-    def _end_all(self, _: None, timeout: IDelayedCall) -> None:
-        if timeout.active():
-            timeout.cancel()
-        for peer in self._everybody():
-            peer.end(Ending.SHUTDOWN)
+    def _look_at_drain(self) -> None:
+        """End the connections once nobody is behind; fire when all are gone, or at the limit."""
+        over = self.clock.seconds() >= self._drain_until
+        if over or self._nobody_behind():
+            for peer in self._everybody():
+                peer.end(Ending.SHUTDOWN)
+        if over or not self._connections:
+            self._drained.callback(None)
+        else:
+            self.clock.callLater(DRAIN_INTERVAL, self._look_at_drain)
 
     def _nobody_behind(self) -> bool:
         # One that is behind may be at the head: its transport still keeps what it was given.
@@ -228,15 +247,14 @@ class SignalRelayFactory(ServerFactory):
 
     def _refuse(self, reason: Refusal, address: IAddress | None) -> Protocol:
         self.counters.refused[reason] += 1
-        if (left_out := self._throttle.admit()) is not None:
+        if (left_out := self._refusal_lines.admit()) is not None:
             self._log.warn(
-                "connection refused: {address}, reason={reason} ({left_out} such lines left out "
-                "before)",
+                "connection refused: {address}, reason={reason}" + LEFT_OUT,
                 address=address,
                 reason=reason.value,
                 left_out=left_out,
             )
-        return Refuser(reason)
+        return Refuser(reason, self.clock)
 
     def _everybody(self) -> tuple[Peer, ...]:
         """Return the peers as a snapshot: sending to one may end it, or another."""

@@ -52,29 +52,45 @@ class Pace:
         """How many publishers are held now."""
         return len(self._held)
 
-    def outran(self, publisher: Peer) -> None:
-        """Take note that after the publisher's append no other peer is at the head."""
+    def appended(self, publisher: Peer) -> None:
+        """Take note that the publisher has appended to the log; hold it if that is too much."""
         if self._log.head < self._next_look:
             return
-        self._next_look = self._log.head + self._log.window // CHECKS_PER_WINDOW
         lag = self._fastest()(publisher)
         if lag is not None and lag > self._log.window // HOLD_PART:
             self._hold(publisher)
+        else:
+            # Whoever else publishes now is looked at as well, until one may go on.
+            self._next_look = self._log.head + self._log.window // CHECKS_PER_WINDOW
+
+    def progressed(self, consumer: Peer) -> None:
+        """Take note that a peer has taken bytes: the publishers may have waited for that."""
+        if not self._held or not consumer.consumes or consumer.cursor.away:
+            return
+        if self._log.lag(consumer.cursor.position) <= self._log.window // RELEASE_PART:
+            self._release(publisher for publisher in self._held if publisher is not consumer)
 
     def look(self) -> None:
-        """Release whoever may go on. To be called when a peer has taken bytes, or has left."""
-        if not self._held:
-            return
-        fastest = self._fastest()
-        for publisher in list(self._held):
-            lag = fastest(publisher)
-            if lag is None or lag <= self._log.window // RELEASE_PART:
-                self.forget(publisher)
-                publisher.release()
+        """Release whoever may go on."""
+        fastest, near = self._fastest(), self._log.window // RELEASE_PART
+        lags = [(publisher, fastest(publisher)) for publisher in self._held]
+        self._release(publisher for publisher, lag in lags if lag is None or lag <= near)
 
-    def forget(self, publisher: Peer) -> None:
-        """Take note that the publisher is no longer held, or gone."""
-        if self._held.pop(publisher, self) is None and not self._held:
+    def forget(self, peer: Peer) -> None:
+        """Take note that a peer is gone."""
+        if peer in self._held:
+            self._unhold(peer)
+        if self._held:
+            self.look()
+
+    def _release(self, publishers: Iterable[Peer]) -> None:
+        for publisher in list(publishers):
+            self._unhold(publisher)
+            publisher.release()
+
+    def _unhold(self, publisher: Peer) -> None:
+        del self._held[publisher]
+        if not self._held:
             self._held_before += self._clock.seconds() - self._held_since
             if self._tick is not None:
                 self._tick.cancel()
@@ -97,7 +113,7 @@ class Pace:
         lags = sorted(
             (self._log.lag(peer.cursor.position), peer.identity.number)
             for peer in self._peers()
-            if peer.consumes and not peer.cursor.away and peer.took_at > since
+            if peer.consumes and not peer.cursor.away and peer.has_taken(since)
         )[:2]
 
         def fastest(publisher: Peer) -> int | None:

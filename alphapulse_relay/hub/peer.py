@@ -87,8 +87,6 @@ class Peer(Protocol):
     identity: Identity
     cursor: Cursor
     state: State
-    took_at: float
-    """When it last took bytes, in seconds of the factory's clock."""
     messages_in: int
     bytes_in: int
     connected_at: float
@@ -97,6 +95,9 @@ class Peer(Protocol):
     @property
     def consumes(self) -> bool:
         """Whether it is known to read what it is sent, or at least not known to publish."""
+
+    def has_taken(self, since: float) -> bool:
+        """Whether it has taken bytes after that time, in seconds of the factory's clock."""
 
     def deliver(self) -> None:
         """Send from the cursor on, until at the head or the peer takes no more."""

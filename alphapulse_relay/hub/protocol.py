@@ -10,7 +10,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.error import ConnectionDone, ConnectionLost
-from twisted.internet.interfaces import IDelayedCall, IPushProducer
+from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -48,7 +48,8 @@ class SignalRelayProtocol(MessageRunReceiver):
         self.rules = factory.rules
         self.state = State.LIVE
         self.connected_at = factory.clock.seconds()
-        self.took_at = -math.inf
+        self._took_at = -math.inf
+        self._queued = 0  # bytes that its socket held when last looked at
         self.messages_in = self.bytes_in = 0
         self._reads = False  # has taken bytes after its socket was full
         self._passed = False  # the log goes on without it, as it does not read
@@ -75,14 +76,13 @@ class SignalRelayProtocol(MessageRunReceiver):
         self.bytes_in += len(run)
         self.factory.broadcast(self, run, messages, received_at)
 
-    def messagesRejected(self, run: Run) -> None:
+    def messagesRejected(self, run: Run, offset: int) -> None:
         """Have the dropped messages counted and logged; the connection lives."""
-        self.factory.dropped(self, run)
+        self.factory.dropped(self, run, offset)
 
     def streamBroken(self, error: WireError) -> None:
         """Tell the peer what was wrong and close."""
-        self.factory.counters.dropped[error.reason] += 1
-        self._log.warn("broken stream: peer {peer}: {error}", peer=self.identity, error=error)
+        self.factory.broken(self, error)
         self.end(Ending(error.reason.value), build_farewell(ErrorCode.BROKEN_STREAM, str(error)))
 
     def hold(self) -> None:
@@ -106,6 +106,19 @@ class SignalRelayProtocol(MessageRunReceiver):
         """Whether it has taken bytes from a full socket, or has not published either."""
         return self.state is not State.MUTED and (self._reads or not self.messages_in)
 
+    def has_taken(self, since: float) -> bool:
+        """Whether it has taken bytes after that time, in seconds of the factory's clock.
+
+        A socket that was full says only after a good while that there is room again: so a slow
+        reader is also told by what its socket still holds.
+        """
+        if self._took_at <= since:
+            queued = self.outlet.queued()
+            if queued < self._queued:
+                self._took_at = self.factory.clock.seconds()
+            self._queued = queued
+        return self._took_at > since
+
     def deliver(self) -> None:
         """Send from the cursor on, until at the head or the peer takes no more."""
         cursor = self.cursor
@@ -123,6 +136,7 @@ class SignalRelayProtocol(MessageRunReceiver):
         """Take note that the peer's socket is full."""
         if self.state is State.LIVE:
             self.state = State.BEHIND
+            self._queued = self.outlet.queued()
 
     def resumeProducing(self) -> None:
         """Go on: the peer has taken bytes and there is room for more."""
@@ -131,10 +145,16 @@ class SignalRelayProtocol(MessageRunReceiver):
         self.factory.go_on(self)
 
     def stopProducing(self) -> None:
-        """Send no more: the peer will not read again, though it may still publish."""
+        """Send no more."""
         self.state = State.MUTED
         self.cursor.leave()
         self.cursor.rest = b""
+
+    def reader_gone(self) -> None:
+        """Send no more: the peer has shut its reading side, though it may still publish."""
+        self._passed = True
+        self.stopProducing()
+        self._log.info("peer muted: {peer} has shut its reading side", peer=self.identity)
 
     def overtaken(self) -> None:
         """Let a publisher that never reads live on, muted; close on anybody else."""
@@ -151,7 +171,7 @@ class SignalRelayProtocol(MessageRunReceiver):
         sent = self.outlet.send(data)
         if sent:
             self.cursor.advance(sent)
-            self.took_at = self.factory.clock.seconds()
+            self._took_at = self.factory.clock.seconds()
 
     def _rejoin(self) -> None:
         missed = self._count_passed()
@@ -187,9 +207,7 @@ class SignalRelayProtocol(MessageRunReceiver):
         writable = self.state is State.LIVE and not self.cursor.mid_message
         self._leave(reason)
         if writable:
-            self.outlet.close(farewell)
-            abort = self.transport.abortConnection
-            self._last_call = self.factory.clock.callLater(FAREWELL_SECONDS, abort)
+            self._last_call = close_soon(self.transport, farewell, self.factory.clock)
         else:
             self.transport.abortConnection()
 
@@ -202,6 +220,7 @@ class SignalRelayProtocol(MessageRunReceiver):
         for call in (self._next_turn, self._last_call):
             if call is not None and call.active():
                 call.cancel()
+        self.factory.gone()
 
     def _leave(self, reason: Ending) -> None:
         if not self._left:
@@ -216,13 +235,28 @@ class SignalRelayProtocol(MessageRunReceiver):
 class Refuser(Protocol):
     """Tells a connection why it is not taken, and closes it."""
 
-    def __init__(self, reason: Refusal) -> None:
+    def __init__(self, reason: Refusal, clock: IReactorTime) -> None:
         self._reason = reason
+        self._clock = clock
 
     def connectionMade(self) -> None:
         """Send an Error and close."""
         farewell = build_farewell(ErrorCode.TOO_MANY_PEERS, f"refused: {self._reason}")
-        IOutlet(self.transport).close(farewell)
+        self._last_call = close_soon(self.transport, farewell, self._clock)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:  # noqa: ARG002
+        """Forget the connection."""
+        if self._last_call.active():
+            self._last_call.cancel()
+
+
+def close_soon(transport: Any, farewell: bytes, clock: IReactorTime) -> IDelayedCall:
+    """Close a connection with some last bytes; who does not take them is cut after a while.
+
+    Returns that last call, to be cancelled when the connection is gone.
+    """
+    IOutlet(transport).close(farewell)
+    return clock.callLater(FAREWELL_SECONDS, transport.abortConnection)
 
 
 def build_farewell(code: ErrorCode, text: str) -> bytes:

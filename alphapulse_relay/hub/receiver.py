@@ -36,7 +36,9 @@ class MessageRunReceiver(Protocol):
         self._torn = b""
         self._gather = bytearray()
         self._gathered = 0
+        self._gather_size = 0
         self._broken = False
+        self._stream_offset = 0  # bytes of the stream before the chunk
 
     @property
     def torn(self) -> int:
@@ -50,8 +52,11 @@ class MessageRunReceiver(Protocol):
         """
         raise NotImplementedError
 
-    def messagesRejected(self, run: Run) -> None:
-        """Take note that messages of a sound stream were dropped; override."""
+    def messagesRejected(self, run: Run, offset: int) -> None:
+        """Take note that messages of a sound stream were dropped; override.
+
+        ``offset`` is where in the stream the chunk began that the run was found in, in bytes.
+        """
         raise NotImplementedError
 
     def streamBroken(self, error: WireError) -> None:
@@ -74,12 +79,13 @@ class MessageRunReceiver(Protocol):
             self._chunkReceived(self.log.space(len(self._torn) + RECEIVE_SIZE), end)
             return
         self._gathered += length
-        end = len(self._gather)
-        if self._gathered == end:
-            chunk = self.log.space(end)
+        if self._gathered == self._gather_size:
+            chunk = self.log.space(self._gathered)
             chunk[:] = self._gather
             self._gather, self._gathered = bytearray(), 0
-            self._chunkReceived(chunk, end)
+            self._chunkReceived(chunk, len(chunk))
+        elif self._gathered == len(self._gather):
+            self._grow()
 
     def dataReceived(self, data: bytes) -> None:
         """Take bytes from an ordinary transport."""
@@ -94,14 +100,16 @@ class MessageRunReceiver(Protocol):
     def _chunkReceived(self, chunk: memoryview, end: int) -> None:
         received_at = perf_counter()
         run = check(chunk, end, self.rules)
+        offset = self._stream_offset
+        self._stream_offset += run.consumed
         self._keep(chunk[run.consumed : end] if run.broken is None else chunk[:0])
         if run.rejected:
-            self.messagesRejected(run)
+            self.messagesRejected(run, offset)
         if run.messages:
             self.runReceived(chunk[: run.accepted], run.messages, received_at)
         if run.broken is not None:
             self._broken = True
-            self.streamBroken(run.broken)
+            self.streamBroken(run.broken.moved(offset))
 
     def _keep(self, torn: memoryview) -> None:
         """Put the torn beginning of a message aside: the space behind the head is everybody's."""
@@ -110,6 +118,16 @@ class MessageRunReceiver(Protocol):
             self._torn = bytes(torn)
         else:
             self._torn = b""
-            self._gather = bytearray(size)
-            self._gathered = len(torn)
-            self._gather[: self._gathered] = torn
+            self._gather_size, self._gathered = size, len(torn)
+            self._gather = bytearray(torn)
+            self._grow()
+
+    def _grow(self) -> None:
+        """Make room for more of a large message: no more than has come, or all that is missing.
+
+        So what a peer has only announced takes no memory.
+        """
+        room = max(self._gathered, RECEIVE_SIZE)
+        grown = bytearray(min(self._gathered + room, self._gather_size))
+        grown[: self._gathered] = self._gather
+        self._gather = grown

@@ -5,6 +5,10 @@ lie in the log: nothing is queued in between. It knows sockets and the reactor; 
 not.
 """
 
+import fcntl
+import select
+import struct
+import termios
 from contextlib import suppress
 from typing import Any
 
@@ -27,6 +31,7 @@ REST_LIMIT = 8 * 1024 * 1024
 holds (net.core.wmem_max is 4 MiB or less), so that only one that goes on sending is cut."""
 COPY_LIMIT = 64 * 1024
 """Bytes copied into an ordinary transport at once: it asks for a pause when it holds as much."""
+_INT = struct.Struct("i")
 
 
 class IOutlet(Interface):
@@ -38,6 +43,9 @@ class IOutlet(Interface):
 
     def send(data: memoryview) -> int:
         """Take some of the bytes, without keeping the view, and return how many."""
+
+    def queued() -> int:
+        """Return how much was sent that the peer has not taken; 0 where that is not known."""
 
     def read_rest() -> None:
         """Receive what the peer has already sent, and no more after that."""
@@ -85,6 +93,10 @@ class RelayTransport(unix.Server):
             received = self.socket.recv_into(space)
         except BlockingIOError:
             return None
+        except ConnectionResetError:
+            # So the kernel tells that the peer closed without reading all that it was sent
+            # (unix(7)), as publishers do.
+            return main.CONNECTION_DONE
         except OSError:
             return main.CONNECTION_LOST
         return received or main.CONNECTION_DONE
@@ -99,17 +111,33 @@ class RelayTransport(unix.Server):
         offered = data[:SEND_LIMIT]
         try:
             sent = self.socket.send(offered)
-        except BlockingIOError:
-            sent = 0
-        except OSError:
-            # It will never read again, yet may have sent what is still to be received: only the
-            # end of its stream ends the connection.
-            self.producer.stopProducing()
+        except ConnectionError:
+            self._reader_gone()
             return 0
+        except OSError:  # full, or the kernel is short of memory: either passes
+            sent = 0
         if sent < len(offered):
             self.startWriting()
             self.producer.pauseProducing()
         return sent
+
+    def _reader_gone(self) -> None:
+        """Deal with a peer that will never read again.
+
+        It may have sent what is still to be received: only the end of its stream ends the
+        connection. POLLHUP tells one that has closed from one that has shut its reading side.
+        """
+        hung_up = select.poll()
+        hung_up.register(self.socket, 0)
+        if hung_up.poll(0):
+            self.producer.stopProducing()
+        else:
+            self.protocol.reader_gone()
+
+    def queued(self) -> int:
+        """Return the bytes in the socket that the peer has not taken (SIOCOUTQ, unix(7))."""
+        (queued,) = _INT.unpack(fcntl.ioctl(self.socket, termios.TIOCOUTQ, bytes(_INT.size)))
+        return int(queued)
 
     def write(self, data: bytes) -> None:
         """Refuse: nothing is queued here, so what the socket does not take would be lost."""
@@ -142,6 +170,8 @@ class RelayTransport(unix.Server):
         try:
             if self.connected and reason.check(ConnectionDone, ConnectionLost):
                 self._receive_rest()
+                # A Unix socket's peer does not vanish: the kernel closes for it.
+                reason = Failure(main.CONNECTION_DONE)
         finally:
             super().connectionLost(reason)
 
@@ -175,6 +205,10 @@ class OrdinaryOutlet:
         copy = bytes(data[:COPY_LIMIT])
         self._transport.write(copy)
         return len(copy)
+
+    def queued(self) -> int:
+        """Return 0: a transport tells by ``resumeProducing`` when it has sent what it had."""
+        return 0
 
     def read_rest(self) -> None:
         """Receive no more; what the kernel still holds is not in reach of this transport."""

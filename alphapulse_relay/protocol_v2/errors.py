@@ -1,6 +1,7 @@
 """What can be wrong with bytes from a peer, each with one name."""
 
 from enum import StrEnum
+from typing import Self
 
 
 class Rejection(StrEnum):
@@ -32,3 +33,7 @@ class WireError(ValueError):
         self.reason = reason
         self.offset = offset
         self.detail = detail
+
+    def moved(self, by: int) -> Self:
+        """Return the same with an offset counted from ``by`` bytes further ahead."""
+        return type(self)(self.reason, self.offset + by, self.detail)
