@@ -14,7 +14,7 @@ from pathlib import Path
 from twisted.internet.endpoints import serverFromString
 
 from alphapulse_relay.protocol_v2.framing import Level
-from alphapulse_relay.protocol_v2.header import HEADER_SIZE
+from alphapulse_relay.protocol_v2.header import HEADER_SIZE, Domain
 
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 _PORT = re.compile(r"\b(?:tcp6?|ssl):(?:port=)?(-?\d+)")
@@ -111,6 +111,14 @@ def byte_list(text: str) -> frozenset[int]:
             raise ValueError("is not a list of numbers and ranges from 0 to 255, such as 20-39,50")
         numbers.update(range(first, last + 1))
     return frozenset(numbers)
+
+
+def domains(text: str) -> frozenset[int]:
+    """Read a list of relay domains; the one of control messages is not for relaying."""
+    numbers = byte_list(text)
+    if Domain.SYSTEM in numbers:
+        raise ValueError(f"contains {Domain.SYSTEM:d}, which is kept for control messages")
+    return numbers
 
 
 def cpu(text: str) -> int | None:

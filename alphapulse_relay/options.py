@@ -25,6 +25,7 @@ from twisted.python import usage
 from alphapulse_relay import __version__
 from alphapulse_relay import option_values as read
 from alphapulse_relay.protocol_v2.framing import Level, Rules
+from alphapulse_relay.protocol_v2.header import Domain
 
 USAGE_STATUS = 2
 """Exit status when a flag or an environment variable is wrong, as that of most programs.
@@ -72,7 +73,14 @@ class Settings:
     @property
     def rules(self) -> Rules:
         """What the relay accepts from its peers."""
-        return Rules(self.validate, self.domains, self.tlv_types, self.max_message)
+        return Rules(
+            self.validate,
+            self.domains,
+            self.tlv_types,
+            self.max_message,
+            # Between a peer and the relay only: never forwarded.
+            refused=frozenset({Domain.SYSTEM}),
+        )
 
 
 @dataclass(frozen=True)
@@ -120,7 +128,7 @@ OPTIONS = (
            "endpoint of the side port (metrics, health, status), or none", read.optional_endpoint),
     Option("validate", None, "checksum", "how much of a message is checked: framing, checksum "
            "or strict", read.level, words=tuple(Level)),
-    Option("domains", None, "2", "relay domains that are accepted, such as 1,2", read.byte_list,
+    Option("domains", None, "2", "relay domains that are accepted, such as 1,2", read.domains,
            _NUMBER),
     Option("tlv-types", None, "20-39", "TLV types that strict validation allows, such as "
            "20-39,50", read.byte_list, _NUMBER),
@@ -216,6 +224,14 @@ def _check_backlog(settings: Settings, backlog: _Given, max_message: _Given) -> 
             f"{max_message.value}{max_message.origin}: at least {read.size_text(least)} is needed, "
             f"{BACKLOG_SEGMENTS} x (max-message + {read.size_text(SEGMENT_ROOM)})",
             os.EX_CONFIG if os.EX_CONFIG in (backlog.status, max_message.status) else USAGE_STATUS,
+        )
+
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if settings.backlog > memory:
+        raise OptionError(
+            f"--backlog{backlog.origin}: {backlog.value} is more than the memory of this machine, "
+            f"{memory >> 20}M",
+            backlog.status,
         )
 
 

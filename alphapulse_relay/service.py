@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 from twisted.application.service import IService, MultiService, Service
 from twisted.application.strports import service as endpoint_service
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
 from twisted.internet.error import CannotListenError
 from twisted.logger import ILogObserver, Logger
 from twisted.python.components import Componentized
@@ -68,8 +68,11 @@ class ListenerService(Service):
 
 
 class SignalRelayService(MultiService):
-    """The relay. ``twistd`` are the options of twistd itself, by which it is told where to log;
-    without them the log is left to it."""  # noqa: D205, D209
+    """The relay.
+
+    ``twistd`` are the options of twistd itself, by which it is told where to log; without them the
+    log is left to it.
+    """
 
     _log = Logger()
 
@@ -87,12 +90,18 @@ class SignalRelayService(MultiService):
             verbose=settings.log_level == "debug",
         )
         self._listener = ListenerService(settings, self.hub, reactor)
-        self._listener.setServiceParent(self)
+        self._add(self._listener, f"--socket {settings.socket}")
         for endpoint in settings.listen:
-            endpoint_service(endpoint, self.hub, reactor).setServiceParent(self)
+            self._add(endpoint_service(endpoint, self.hub, reactor), f"--listen {endpoint}")
+        self._listeners = list(self)
         if settings.web is not None:
             site = build_site(self.hub, self.is_ready)
-            endpoint_service(settings.web, site, reactor).setServiceParent(self)
+            self._add(endpoint_service(settings.web, site, reactor), f"--web {settings.web}")
+
+    def _add(self, part: Service, option: str) -> None:
+        """Make a part of the relay known by the option that asked for it."""
+        part.setName(option)
+        part.setServiceParent(self)
 
     def is_ready(self) -> bool:
         """Tell whether connections are accepted."""
@@ -119,13 +128,10 @@ class SignalRelayService(MultiService):
             if settings.cpu is not None:
                 os.sched_setaffinity(0, {settings.cpu})
             self.hub.max_peers = raise_descriptor_limit(settings.max_peers)
-            super().privilegedStartService()
+            for part in self:
+                start(part)
         except StartError as error:
             self._fail(str(error), error.status)
-        except CannotListenError as error:
-            self._fail(f"cannot listen on {error.interface}:{error.port}: {error.socketError}")
-        except OSError as error:
-            self._fail(str(error))
         if self.hub.max_peers < settings.max_peers:
             self._log.warn(
                 "the limit of open files allows {possible} peers, not {wanted}: raise it with "
@@ -158,18 +164,23 @@ class SignalRelayService(MultiService):
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
-        await self._listener.stopService()
+        await gatherResults([part.stopService() for part in self._listeners])
         await self.hub.drain(DRAIN_SECONDS)
-        await super().stopService()
+        await gatherResults([part.stopService() for part in self if part not in self._listeners])
 
     def _handle_signals(self) -> None:
         # twistd's own handler would end the process by the same signal once all is done: to a
         # shell or a supervisor a relay that left in order looks like one that was killed.
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
+        signal.signal(signal.SIGHUP, self._on_hangup)
 
     def _on_signal(self, number: int, _: FrameType | None) -> None:
         self._reactor.callFromThread(self.leave, signal.Signals(number).name)
+
+    def _on_hangup(self, *_: object) -> None:
+        # Its default would kill the relay; a supervisor may send it to any service.
+        self._reactor.callFromThread(self._log.info, "SIGHUP: nothing is reloaded, restart instead")
 
     def leave(self, name: str) -> None:
         """Leave in order at the first signal, at once at the second."""
@@ -187,16 +198,30 @@ class SignalRelayService(MultiService):
 
 
 def makeService(options: Options) -> SignalRelayService:
-    """Return the relay for parsed options. What is wrong with the socket ends the process here,
-    where a daemon's caller still sees it."""  # noqa: D205, D209
+    """Return the relay for parsed options.
+
+    What is wrong with the socket ends the process here, where a daemon's caller still sees it.
+    """
     from twisted.internet import reactor  # noqa: PLC0415 - installed by twistd just before
 
-    relay = SignalRelayService(options.settings, options.parent or {}, reactor)
     try:
+        relay = SignalRelayService(options.settings, options.parent or {}, reactor)
         relay.check()
     except StartError as error:
         exit_with(str(error), error.status)
+    except OSError as error:
+        exit_with(f"cannot start: {error.strerror or error}", os.EX_CONFIG)
     return relay
+
+
+def start(part: IService) -> None:
+    """Have a part of the relay listen. Raises :class:`StartError` that names its option."""
+    try:
+        part.privilegedStartService()
+    except (CannotListenError, OSError) as error:
+        reason = getattr(error, "socketError", error)
+        text = getattr(reason, "strerror", None) or reason
+        raise StartError(f"{part.name}: cannot listen: {text}") from error
 
 
 def exit_with(message: str, status: int) -> NoReturn:
@@ -209,7 +234,8 @@ def exit_with(message: str, status: int) -> NoReturn:
 def raise_descriptor_limit(peers: int) -> int:
     """Raise the limit of open files so that so many peers fit; return how many do.
 
-    Only root may go beyond the hard limit (getrlimit(2)).
+    Only root may go beyond the hard limit (getrlimit(2)). Raises :class:`StartError` if not even
+    one fits.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = peers + SPARE_DESCRIPTORS
@@ -222,5 +248,9 @@ def raise_descriptor_limit(peers: int) -> int:
             wanted = hard
         else:
             return peers
+    if wanted <= SPARE_DESCRIPTORS:
+        raise StartError(
+            f"a limit of {hard} open files leaves no room for peers: raise it with 'ulimit -n'"
+        )
     resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
     return wanted - SPARE_DESCRIPTORS

@@ -1,7 +1,8 @@
 """The relay as an application file: ``twistd -ny tac/signal-relay.tac``.
 
 Settings come from the environment (``SIGNAL_RELAY_...``) and, if ``SIGNAL_RELAY_CONFIG`` names
-one, a TOML file. The log is twistd's own: ``--logfile``, ``--syslog`` and ``--logger`` apply.
+one, a TOML file. The log is twistd's own: its ``--logfile``, ``--syslog`` and ``--logger`` apply,
+and of the relay's ``log-format`` and ``log-level`` only the level ``debug``.
 """
 
 import os

@@ -50,7 +50,7 @@ VALUES = {
     "listen": [("tcp:1", ("tcp:1",)), ("tcp:2", ("tcp:2",)), ("unix:/x", ("unix:/x",))],
     "web": [("none", None), ("tcp:0", "tcp:0"), ("unix:/w", "unix:/w")],
     "validate": [("framing", Level.FRAMING), ("strict", Level.STRICT), ("framing", "framing")],
-    "domains": [("1,2", {1, 2}), ("0-255", set(range(256))), ("7", {7})],
+    "domains": [("1,2", {1, 2}), ("0-3,5-255", set(range(256)) - {4}), ("7", {7})],
     "tlv-types": [("20-39,50", {*range(20, 40), 50}), ("1", {1}), ("1-2, 9", {1, 2, 9})],
     "max-message": [("32", 32), ("4K", 4096), ("2M", 2 << 20)],
     "backlog": [("1g", 1 << 30), ("2G", 2 << 30), ("99999999", 99999999)],
@@ -175,9 +175,10 @@ class TestSources:
 
     def test_rules(self):
         flags = {"validate": "strict", "domains": "1", "tlv-types": "9", "max-message": "64"}
-        rules = Rules(Level.STRICT, frozenset({1}), frozenset({9}), 64)
+        control = frozenset({4})
+        rules = Rules(Level.STRICT, frozenset({1}), frozenset({9}), 64, refused=control)
         assert settings_from(flags, {}).rules == rules
-        assert settings_from({}, {}).rules == Rules()
+        assert settings_from({}, {}).rules == Rules(refused=control)
 
 
 ENDPOINT = "is not a Twisted server endpoint such as tcp:9750"
@@ -200,6 +201,7 @@ WRONG = [
     ("validate", "none", "is not one of framing, checksum, strict"),
     *[("domains", text, "is not a list of numbers and ranges from 0 to 255, such as 20-39,50")
       for text in ("", ",", "1,", "256", "-1", "2-1", "1-256", "signal", "1;2", "٣")],
+    ("domains", "0-4", "contains 4, which is kept for control messages"),
     ("tlv-types", "20-", "is not a list of numbers and ranges from 0 to 255, such as 20-39,50"),
     ("max-message", "31", "is less than the 32 bytes of a message's header"),
     *[("max-message", text, "is not a size in bytes, or with K, M or G, such as 64M")

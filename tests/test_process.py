@@ -176,6 +176,13 @@ def test_sigterm_delivers_what_was_sent_removes_the_socket_and_exits_with_0() ->
         assert len(re.findall(r"peer disconnected: .* reason=(?:shutdown|closed)", log)) == 2
 
 
+def test_sighup_does_not_end_it() -> None:
+    with Relay() as relay:
+        relay.process.send_signal(signal.SIGHUP)
+        relay.wait_for_log("SIGHUP: nothing is reloaded")
+        relay.connect()
+
+
 def test_a_second_signal_does_not_wait_for_a_consumer_that_stalls() -> None:
     with Relay() as relay:
         relay.connect()
@@ -211,6 +218,7 @@ def test_a_live_relay_is_an_error_and_a_dead_one_is_replaced() -> None:
         (["--validate", "all"], {}, 2, "--validate"),
         (["--nonsense"], {}, 2, "nonsense"),
         ([], {"SIGNAL_RELAY_MAX_PEERS": "0"}, 2, "SIGNAL_RELAY_MAX_PEERS"),
+        (["--backlog", "900000G"], {}, 2, "--backlog: 900000G is more than the memory of this"),
         (["--config", "/nonexistent.toml"], {}, 78, "--config: cannot read '/nonexistent.toml'"),
     ],
 )
@@ -233,7 +241,7 @@ def test_a_side_port_that_is_taken_is_one_line(tmp_path: Path) -> None:
             done = run_relay("--socket", str(relay.directory / "other.sock"), "--web", web)
     assert done.returncode == 78
     assert len(error_lines(done)) == 1
-    assert f"127.0.0.1:{port}" in error_lines(done)[0]
+    assert f"--web tcp:{port}:interface=127.0.0.1: cannot listen: " in error_lines(done)[0]
     assert "Traceback" not in done.stderr + done.stdout
 
 

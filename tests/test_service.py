@@ -17,7 +17,7 @@ from twisted.logger import ILogObserver
 from alphapulse_relay import service
 from alphapulse_relay.options import Options, Settings, settings_from
 from alphapulse_relay.service import SignalRelayService, raise_descriptor_limit
-from alphapulse_relay.unix_socket import SocketPath
+from alphapulse_relay.unix_socket import SocketPath, StartError
 
 
 @pytest.fixture
@@ -137,7 +137,7 @@ def test_a_port_that_is_taken_ends_the_start_with_78(
         SignalRelayService(settings, {}, reactor).privilegedStartService()
     assert raised.value.code == 78
     (line,) = capfd.readouterr().err.splitlines()
-    assert line.startswith("signal-relay: cannot listen on 127.0.0.1:9750: ")
+    assert line.startswith("signal-relay: --web tcp:9750:interface=127.0.0.1: cannot listen: ")
     assert line.endswith("Address already in use")
     assert not settings.socket.exists()
     reactor.advance(0)
@@ -225,6 +225,30 @@ def test_the_limit_of_open_files_is_raised_as_far_as_may_be(
     monkeypatch.setattr(resource, "setrlimit", setrlimit)
     assert raise_descriptor_limit(10_000) == peers
     assert now[0] == (limit or (soft, hard))
+
+
+def test_a_limit_of_open_files_without_room_for_a_peer_is_an_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def setrlimit(*_: object) -> None:
+        raise ValueError("not allowed to raise maximum limit")
+
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (32, 64))
+    monkeypatch.setattr(resource, "setrlimit", setrlimit)
+    with pytest.raises(StartError, match="a limit of 64 open files leaves no room for peers"):
+        raise_descriptor_limit(10_000)
+
+
+@pytest.mark.usefixtures("unlimited")
+def test_all_listeners_close_before_the_drain(
+    settings: Settings, reactor: MemoryReactorClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = dataclasses.replace(settings, listen=("tcp:7001",))
+    relay = started(settings, reactor)
+    monkeypatch.setattr(relay.hub, "drain", lambda seconds: Deferred())
+    relay.stopService()
+    reactor.advance(0)
+    assert [part.name.split()[0] for part in relay if part.running] == ["--web"]
 
 
 @pytest.mark.usefixtures("unlimited")

@@ -41,12 +41,17 @@ class Level(StrEnum):
 
 @dataclass(frozen=True)
 class Rules:
-    """What is accepted. ``max_message`` is in bytes, header included."""
+    """What is accepted.
+
+    ``max_message`` is in bytes, header included. ``domains`` count from level checksum on; those
+    that are ``refused`` are not accepted at any level.
+    """
 
     level: Level = Level.CHECKSUM
     domains: frozenset[int] = frozenset({Domain.SIGNAL})
     tlv_types: frozenset[int] = frozenset(range(20, 40))
     max_message: int = MAX_MESSAGE
+    refused: frozenset[int] = frozenset()
 
 
 @dataclass(slots=True)
@@ -88,7 +93,10 @@ def check(chunk: memoryview, end: int, rules: Rules) -> Run:
         stop = start + HEADER_SIZE + size
         if stop > end:
             break
-        fault = None if framing_only else _fault(chunk, start, stop, domain, crc, rules)
+        if framing_only and domain not in rules.refused:
+            fault = None
+        else:
+            fault = _fault(chunk, start, stop, domain, crc, rules)
         if fault is not None:
             first = first or fault
             rejected[fault.reason] = rejected.get(fault.reason, 0) + 1
@@ -106,8 +114,8 @@ def check(chunk: memoryview, end: int, rules: Rules) -> Run:
 def _fault(
     chunk: memoryview, start: int, stop: int, domain: int, crc: int, rules: Rules
 ) -> WireError | None:
-    """Return what is wrong with the message in ``chunk[start:stop]`` at level checksum or above."""
-    if domain not in rules.domains:
+    """Return what is wrong with a message at level checksum or above, or of a refused domain."""
+    if domain not in rules.domains or domain in rules.refused:
         return WireError(Rejection.DOMAIN, start, f"domain {domain}")
     if crc:
         header_crc = zlib.crc32(chunk[start : start + CHECKSUM_OFFSET])
