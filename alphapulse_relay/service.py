@@ -194,6 +194,9 @@ class SignalRelayService(MultiService):
     def _fail(self, message: str, status: int = os.EX_CONFIG) -> NoReturn:
         self._log.error("cannot start: {message}", message=message)
         self._listener.abandon()
+        if os.path.samestat(os.fstat(2), os.stat(os.devnull)):
+            # A daemon: its caller waits for word from twistd, which gives it for an exception.
+            raise StartError(message, status)
         exit_with(message, status)
 
 

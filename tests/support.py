@@ -107,6 +107,20 @@ class Relay:
             self.wait_for_log(r"peer connected: \d+ ")
         return client
 
+    def connect_tcp(self, receive_buffer: int | None = None) -> "Client":
+        """Return a client of the port of ``--listen tcp:``, which the relay has as a peer."""
+        client = Client(self.listen_port, receive_buffer)
+        self._clients.append(client)
+        self.wait_for_log(r"peer connected: \d+ \(tcp ")
+        return client
+
+    @property
+    def listen_port(self) -> int:
+        """The port of ``--listen tcp:``."""
+        found = re.search(r"SignalRelayFactory starting on (\d+)", "".join(self.log))
+        assert found, "the relay listens on no TCP port"
+        return int(found[1])
+
     @property
     def port(self) -> int:
         """The port of the side port."""
@@ -152,18 +166,32 @@ class Relay:
 
 
 class Client:
-    """A raw peer: a Unix socket and nothing else."""
+    """A raw peer: a Unix socket, or one to a local TCP port, and nothing else."""
 
-    def __init__(self, path: Path) -> None:
-        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    def __init__(self, where: Path | int, receive_buffer: int | None = None) -> None:
+        local = isinstance(where, Path)
+        self.socket = socket.socket(socket.AF_UNIX if local else socket.AF_INET)
         self.socket.settimeout(PATIENCE)
-        self.socket.connect(str(path))
+        if receive_buffer is not None:
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        self.socket.connect(str(where) if local else ("127.0.0.1", where))
 
     def close(self) -> None:
         self.socket.close()
 
     def send(self, data: bytes) -> None:
         self.socket.sendall(data)
+
+    def fill(self, data: bytes) -> bytes:
+        """Send what the socket takes without waiting, and return what is left."""
+        self.socket.setblocking(False)
+        try:
+            while data:
+                data = data[self.socket.send(data) :]
+        except BlockingIOError:
+            pass
+        self.socket.settimeout(PATIENCE)
+        return data
 
     def receive(self, length: int) -> bytes:
         """Return exactly so many bytes, or fewer if the relay closes before."""

@@ -2,7 +2,9 @@
 
 import hashlib
 import random
+import re
 import threading
+import time
 from collections.abc import Callable
 from itertools import zip_longest
 
@@ -82,34 +84,45 @@ def test_eight_publishers_and_sixteen_consumers_see_one_order(threads: Threads) 
 
 
 def test_one_stalled_consumer_of_fifty_harms_nobody() -> None:
-    """Each chunk is sent when all but the stalled one have the last: so nothing is held."""
-    chunks = [b"".join(messages(source, 8, 8 * 1024)) for source in range(20, 40)]
-    rounds = 6 * WINDOW // sum(map(len, chunks))
+    """Each message is sent when all but the stalled one have the last: so nothing is held."""
+    size = 32 * 1024
+    sent = messages(20, 6 * WINDOW // size, size)
+    departed, appended = None, 0
     with Relay(*SMALL_WINDOW) as relay:
         consumers = [relay.connect() for _ in range(49)]
         stalled = relay.connect()
         publisher = relay.connect()
         before = relay.resident_bytes()
-        for chunk in chunks * rounds:
-            publisher.send(chunk)
-            assert all(consumer.receive(len(chunk)) == chunk for consumer in consumers)
-        status = relay.wait_until(lambda now: bool(now["departed"]))
-        assert [gone["reason"] for gone in status["departed"]] == ["overtaken"]
+        for number, each in enumerate(sent):
+            publisher.send(each)
+            assert all(consumer.receive(size) == each for consumer in consumers)
+            if departed is None and (gone := relay.status()["departed"]):
+                # It was overtaken to make room for this message.
+                (departed,), appended = gone, number
+        status = relay.status()
+        assert departed is not None
+        assert status["departed"] == [departed]
+        assert departed["reason"] == "overtaken"
         assert status["counters"]["held_seconds"] == 0
         assert relay.resident_bytes() - before < WINDOW + (4 << 20)
         # What it was given before is what was sent, cut off somewhere.
         given = stalled.receive_all()
-        assert b"".join(chunks * rounds).startswith(given)
-        lost = status["departed"][0]["messages_out"] + status["counters"]["missed"]["overtaken"]
-        assert given
-        assert 0 < lost < len(chunks) * rounds * 8
+        assert b"".join(sent).startswith(given)
+        assert departed["messages_out"] == len(given) // size > 0
+        assert departed["messages_out"] + status["counters"]["missed"]["overtaken"] == appended
 
 
 def test_a_burst_of_twenty_windows_reaches_the_faster_consumer(threads: Threads) -> None:
     burst = b"".join(messages(20, 20 * WINDOW // 32768, 32768))
-    with Relay(*SMALL_WINDOW) as relay:
+
+    def publish() -> None:
+        publisher.send(burst)
+        publisher.close()
+
+    with Relay(*SMALL_WINDOW, "--log-level", "debug") as relay:
         fast, slow, publisher = relay.connect(), relay.connect(), relay.connect()
-        threads.run(publisher.send, burst)
+        threads.run(relay.wait_for_log, "peer disconnected: 3 .* reason=closed")
+        threads.run(publish)
         received, slowly = bytearray(), bytearray()
         while len(received) < len(burst):
             for _ in range(4):
@@ -119,14 +132,96 @@ def test_a_burst_of_twenty_windows_reaches_the_faster_consumer(threads: Threads)
             hashlib.sha256(received[-65536:]).digest()
         threads.join()
         assert bytes(received) == burst
-        status = relay.wait_until(lambda now: bool(now["departed"]))
-        assert [gone["reason"] for gone in status["departed"]] == ["overtaken"]
+        status = relay.status()
+        assert [gone["reason"] for gone in status["departed"]] == ["overtaken", "closed"]
         slowly += slow.receive_all()
         assert burst.startswith(slowly)
         assert len(slowly) < len(burst)
         assert status["counters"]["held_seconds"] > 0
         delivered = len(split(bytes(slowly)))
-        assert delivered + status["counters"]["missed"]["overtaken"] <= len(burst) // 32768
+        assert status["departed"][0]["messages_out"] == delivered
+        appended = _appended_before(relay, "peer disconnected: 2 .* reason=overtaken")
+        assert delivered + status["counters"]["missed"]["overtaken"] == appended
+
+
+def _appended_before(relay: Relay, pattern: str) -> int:
+    """Return how many messages were in the log when the line was logged (at level debug)."""
+    appended = 0
+    for line in relay.log:
+        if forwarded := re.search(r"forwarded message: .* (\d+) messages", line):
+            appended += int(forwarded[1])
+        if re.search(pattern, line):
+            return appended
+    raise AssertionError(f"never logged: {pattern}")
+
+
+def test_forty_publishers_lose_nothing_to_a_consumer_that_works(threads: Threads) -> None:
+    """All of them are held at once: no more than a chunk of each is read beyond that."""
+    size, each = 8 * 1024, 128
+    bursts = {source: messages(source, each, size) for source in range(20, 60)}
+    total = sum(len(b"".join(burst)) for burst in bursts.values())
+    with Relay("--backlog", "8M") as relay:
+        publishers = {source: relay.connect() for source in bursts}
+        consumer = relay.connect()
+        for source, burst in bursts.items():
+            # Until its first message nobody can tell a publisher from a consumer that stalls.
+            publishers[source].send(burst[0])
+        relay.wait_until(lambda now: now["counters"]["messages_received"] == len(bursts))
+        for source, burst in bursts.items():
+            threads.run(publishers[source].send, b"".join(burst[1:]))
+        received = bytearray()
+        while len(received) < total:
+            piece = consumer.receive(min(64 * 1024, total - len(received)))
+            assert piece, f"closed after {len(received)} of {total} bytes"
+            received += piece
+            for _ in range(8):
+                hashlib.sha256(piece).digest()
+        threads.join()
+        status = relay.status()
+    order = split(bytes(received))
+    for source, burst in bursts.items():
+        assert [got for got in order if Header.unpack(got).source == source] == burst
+    assert len(order) == len(bursts) * each
+    assert status["departed"] == []
+    assert status["counters"]["missed"]["overtaken"] == 0
+    assert status["counters"]["held_seconds"] > 0
+
+
+def test_a_consumer_that_reads_slowly_but_steadily_is_not_overtaken(threads: Threads) -> None:
+    """Its socket says that there is room only after longer than ``--hold``."""
+    size, rate, piece_size = 32 * 1024, 600_000, 4096
+    burst = b"".join(messages(20, 5 * WINDOW // 2 // size, size))
+    with Relay(*SMALL_WINDOW, "--hold", "0.2") as relay:
+        consumer, publisher = relay.connect(), relay.connect()
+        threads.run(publisher.send, burst)
+        received, start = bytearray(), time.monotonic()
+        while len(received) < len(burst):
+            piece = consumer.receive(min(piece_size, len(burst) - len(received)))
+            assert piece, f"closed after {len(received)} of {len(burst)} bytes"
+            received += piece
+            while time.monotonic() < start + len(received) / rate:
+                hashlib.sha256(piece).digest()
+        threads.join()
+        assert received == burst
+        status = relay.status()
+        assert status["departed"] == []
+        assert status["counters"]["held_seconds"] > 2
+
+
+def test_one_that_publishes_and_reads_all_is_the_fastest_consumer(threads: Threads) -> None:
+    """Although its socket is never full: a stalled one holds nobody beside it."""
+    size = 32 * 1024
+    burst = messages(20, 3 * WINDOW // size, size)
+    with Relay(*SMALL_WINDOW, "--hold", "30") as relay:
+        relay.connect()
+        both, publisher = relay.connect(), relay.connect()
+        both.send(message(21, 1))
+        for each in burst:
+            publisher.send(each)
+            assert both.receive(size) == each
+        status = relay.status()
+        assert [gone["reason"] for gone in status["departed"]] == ["overtaken"]
+        assert status["counters"]["held_seconds"] == 0
 
 
 def test_publishers_go_on_when_the_only_consumer_stops_for_good(threads: Threads) -> None:

@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 import zlib
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from alphapulse_relay.hub.peer import Ending, Miss, Refusal, State
 from alphapulse_relay.protocol_v2.control import ErrorCode, parse_error
 from alphapulse_relay.protocol_v2.errors import Rejection
+from alphapulse_relay.protocol_v2.framing import MessageReader
 from alphapulse_relay.protocol_v2.header import Header
 from tests.support import (
     MANIFEST,
@@ -77,7 +79,8 @@ def test_bad_input_is_dropped_and_named(name: str, level: str) -> None:
             assert told
             assert told.code == ErrorCode.BROKEN_STREAM
             assert told.text.startswith(f"{next(iter(broken))} at byte 2040: ")
-            relay.wait_for_log(f"broken stream: peer 3 .unix pid={os.getpid()} uid={os.getuid()} ")
+            who = f"peer 3 .unix pid={os.getpid()} uid={os.getuid()} "
+            relay.wait_for_log(f"dropped messages: 1, {who}.* reason={next(iter(broken))}")
             relay.wait_for_log(f"peer disconnected: 3 .* reason={next(iter(broken))}")
         # Nobody else is touched, and a sound stream goes on.
         (relay.connect() if broken else sender).send(message(20, 99))
@@ -98,6 +101,9 @@ def test_a_message_that_never_ends_is_counted_and_not_forwarded() -> None:
         sender.close()
         relay.wait_for_log("peer disconnected: 2 .* reason=closed")
         assert relay.metrics()["signal_relay_messages_dropped_total", "torn"] == 1
+        assert re.search(
+            "dropped messages: 1, peer 2 .*reason=torn.*at byte 2040", "".join(relay.log)
+        )
         relay.stop()
         assert reader.receive_all() == b""
 
@@ -176,6 +182,94 @@ def test_sigterm_delivers_what_was_sent_removes_the_socket_and_exits_with_0() ->
         assert len(re.findall(r"peer disconnected: .* reason=(?:shutdown|closed)", log)) == 2
 
 
+@pytest.mark.parametrize("size", [300_000, 16 << 20])
+def test_sigterm_delivers_to_a_tcp_consumer_that_reads_only_then(size: int) -> None:
+    """What a TCP transport and the kernel keep for it is sent before the relay is gone."""
+    burst = b"".join(messages(20, size // 50_000, 50_000))
+    listen = ("--listen", "tcp:0:interface=127.0.0.1")
+    with Relay("--backlog", "64M", *listen) as relay:
+        reader = relay.connect_tcp(receive_buffer=16 * 1024)
+        sender = relay.connect()
+        sender.send(burst)
+        relay.wait_until(lambda now: now["counters"]["bytes_received"] == len(burst))
+        relay.process.send_signal(signal.SIGTERM)
+        relay.wait_for_log("SIGTERM: leaving")
+        assert reader.receive_all() == burst
+        assert relay.stop(0) == 0
+        log = "".join(relay.log)
+        assert "Traceback" not in log
+        assert len(re.findall(r"peer disconnected: .* reason=shutdown", log)) == 2
+
+
+def test_sigterm_with_a_broken_stream_still_delivers_what_is_good() -> None:
+    """Both publishers are held: what they have sent is not read before the relay leaves."""
+    burst = b"".join(messages(20, 100, 32 * 1024))
+    good = messages(21, 3, 500)
+    options = ("--backlog", "2M", "--max-message", "96K", "--hold", "30")
+    with Relay(*options) as relay:
+        reader, broken, sender = relay.connect(), relay.connect(), relay.connect()
+        left = sender.fill(burst)
+        while relay.status()["held"] == 0:
+            left = sender.fill(left)
+        left = sender.fill(left)
+        assert left
+        broken.send(good[0])
+        relay.wait_until(lambda now: now["held"] == 2)
+        broken.send(good[1] + b"this is no header of a message".ljust(32) + good[2])
+        before = relay.status()["counters"]["bytes_received"]
+        sent = burst[: len(burst) - len(left)]
+        assert before < len(sent)
+        relay.process.send_signal(signal.SIGTERM)
+        relay.wait_for_log("SIGTERM: leaving")
+        got = list(MessageReader().feed(reader.receive_all()))
+        assert [each for each in got if Header.unpack(each).source == 21] == good[:2]
+        assert [each for each in got if Header.unpack(each).source == 20] == list(
+            MessageReader().feed(sent)
+        )
+        assert relay.stop(0) == 0
+        log = "".join(relay.log)
+        assert "Traceback" not in log
+        assert re.search(r"peer disconnected: 2 .* reason=magic", log)
+
+
+def test_no_new_peers_once_it_leaves() -> None:
+    listen = ("--listen", "tcp:0:interface=127.0.0.1")
+    with Relay(*listen) as relay:
+        reader, sender = relay.connect(), relay.connect()
+        sender.send(burst := b"".join(messages(20, 16, 60_000)))
+        relay.wait_until(lambda now: now["peers"][0]["state"] == "behind")
+        relay.process.send_signal(signal.SIGTERM)
+        deadline = time.monotonic() + PATIENCE
+        while relay.socket.exists():
+            assert time.monotonic() < deadline
+        for family, address in (
+            (socket.AF_INET, ("127.0.0.1", relay.listen_port)),
+            (socket.AF_UNIX, str(relay.socket)),
+        ):
+            late = socket.socket(family)
+            with late, pytest.raises((ConnectionRefusedError, FileNotFoundError)):
+                late.connect(address)
+        assert relay.process.poll() is None, "it still waits for the consumer"
+        assert reader.receive_all() == burst
+        assert relay.stop(0) == 0
+        assert "peer connected: 3" not in "".join(relay.log)
+
+
+def test_a_publisher_that_closes_with_unread_bytes_has_closed() -> None:
+    """The kernel tells the relay of a reset then (unix(7)), but nobody has vanished."""
+    with Relay() as relay:
+        reader, other, publisher = relay.connect(), relay.connect(), relay.connect()
+        other.send(unread := message(21, 1))
+        assert reader.receive(216) == unread
+        publisher.send(sent := b"".join(messages(20, 50)))
+        publisher.close()
+        assert reader.receive(len(sent)) == sent
+        relay.wait_for_log("peer disconnected: 3 .* reason=closed, 50 messages in")
+        metrics = relay.metrics()
+        assert metrics["signal_relay_connections_ended_total", "closed"] == 1
+        assert metrics["signal_relay_connections_ended_total", "reset"] == 0
+
+
 def test_sighup_does_not_end_it() -> None:
     with Relay() as relay:
         relay.process.send_signal(signal.SIGHUP)
@@ -243,6 +337,39 @@ def test_a_side_port_that_is_taken_is_one_line(tmp_path: Path) -> None:
     assert len(error_lines(done)) == 1
     assert f"--web tcp:{port}:interface=127.0.0.1: cannot listen: " in error_lines(done)[0]
     assert "Traceback" not in done.stderr + done.stdout
+
+
+def daemon(directory: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    """Start a relay in the background, as operators without a supervisor do."""
+    twistd = ["--logfile", str(directory / "log"), "--pidfile", str(directory / "pid")]
+    socket_option = ["--socket", str(directory / "daemon.sock")]
+    return subprocess.run(
+        [sys.executable, "-c", TWISTD, *twistd, "signal-relay", *socket_option, *options],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        env=clean_environment(),
+        check=False,
+    )
+
+
+def test_a_daemon_runs_until_it_is_told_to_leave() -> None:
+    with Relay() as relay:  # for a short directory
+        assert daemon(relay.directory, "--web", "none").returncode == 0
+        with socket.socket(socket.AF_UNIX) as peer:
+            peer.settimeout(PATIENCE)
+            peer.connect(str(relay.directory / "daemon.sock"))
+            os.kill(int((relay.directory / "pid").read_text()), signal.SIGTERM)
+            assert peer.recv(1) == b""
+
+
+def test_a_daemon_that_cannot_start_tells_its_caller() -> None:
+    with Relay() as relay:
+        done = daemon(relay.directory, "--web", f"tcp:{relay.port}:interface=127.0.0.1")
+        assert done.returncode == 1
+        assert f"--web tcp:{relay.port}:interface=127.0.0.1: cannot listen" in done.stderr
+        assert "cannot start: --web" in (relay.directory / "log").read_text()
+        assert daemon(relay.directory, "--socket", str(relay.socket)).returncode == 75
 
 
 def test_more_peers_than_allowed_are_refused_with_an_error() -> None:

@@ -32,7 +32,7 @@ def socket_option(command: Callable[..., Any]) -> Callable[..., Any]:
         "--socket",
         "-s",
         "path",
-        type=click.Path(),
+        type=click.Path(readable=False),  # connecting takes other rights
         default=DEFAULT_SOCKET,
         envvar="SIGNAL_RELAY_SOCKET",
         show_default=True,

@@ -35,7 +35,7 @@ from alphapulse_relay.protocol_v2.framing import MessageReader
 from alphapulse_relay.protocol_v2.header import Domain, Header
 from alphapulse_relay.protocol_v2.signals import SignalTable
 
-NO_REASON = "it is leaving, or this consumer did not keep up; the relay's log tells which"
+NO_REASON = "it is gone, or this consumer did not keep up; the relay's log tells which"
 
 Show = Callable[[bytes], bytes]
 """Makes of a message the bytes to write."""

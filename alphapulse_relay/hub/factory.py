@@ -26,7 +26,6 @@ from alphapulse_relay.protocol_v2.framing import Rules, Run
 
 DRAIN_INTERVAL = 0.01
 """Seconds between looks at whether all was delivered while the relay leaves."""
-LEFT_OUT = " ({left_out} such lines left out before)"
 DEPARTED_KEPT = 50
 """How many ended connections are remembered for the status."""
 
@@ -102,10 +101,10 @@ class SignalRelayFactory(ServerFactory):
         """Return a number that no peer had before."""
         return next(self._numbers)
 
-    def buildProtocol(self, addr: IAddress | None) -> Protocol:
+    def buildProtocol(self, addr: IAddress | None) -> Protocol:  # noqa: ARG002 - IProtocolFactory
         """Return a peer for a new connection, or what refuses it."""
         if len(self._peers) >= self.max_peers:
-            return self._refuse(Refusal.TOO_MANY_PEERS, addr)
+            return Refuser(self, Refusal.TOO_MANY_PEERS)
         return SignalRelayProtocol(self)
 
     def join(self, peer: Peer) -> None:
@@ -114,7 +113,7 @@ class SignalRelayFactory(ServerFactory):
         self._connections += 1
         self._peers[peer.identity.number] = peer
         self._snapshot = None
-        self._log.info("peer connected: {peer}", peer=peer.identity)
+        self._log.info("peer connected: {peer}", **peer.identity.fields)
 
     def leave(self, peer: Peer, reason: Ending) -> None:
         """Let a peer go."""
@@ -129,7 +128,7 @@ class SignalRelayFactory(ServerFactory):
         )
         self._log.info(
             "peer disconnected: {peer}, reason={reason}, {received} messages in, {sent} out",
-            peer=peer.identity,
+            **peer.identity.fields,
             reason=reason.value,
             received=peer.messages_in,
             sent=cursor.messages_out,
@@ -154,12 +153,14 @@ class SignalRelayFactory(ServerFactory):
                 reached += peer.cursor.at_head
         self.counters.forward.observe(perf_counter() - received_at)
         self.counters.count(run, messages, time.time_ns())
-        self.pace.appended(sender)
+        # Its own bytes may have overtaken it.
+        if sender.identity.number in self._peers:
+            self.pace.appended(sender)
         if self._verbose:
             self._log.debug(
                 "forwarded message: sender {peer}, {bytes} bytes, {messages} messages, "
                 "{peers} peers",
-                peer=sender.identity,
+                **sender.identity.fields,
                 bytes=len(run),
                 messages=messages,
                 peers=reached,
@@ -172,24 +173,40 @@ class SignalRelayFactory(ServerFactory):
         """
         for reason, number in run.rejected.items():
             self.counters.dropped[reason] += number
-        if run.first is not None and (left_out := self._drop_lines.admit()) is not None:
-            self._log.warn(
-                "dropped {number} messages: peer {peer}, first {error}" + LEFT_OUT,
-                number=sum(run.rejected.values()),
-                peer=sender.identity,
-                error=run.first.moved(offset),
-                left_out=left_out,
-            )
+        if run.first is not None:
+            number = sum(run.rejected.values())
+            self._warn_of(self._drop_lines, sender, run.first.moved(offset), number)
 
     def broken(self, sender: Peer, error: WireError) -> None:
-        """Count the message that a stream cannot be read on from, and log it at a bounded rate."""
+        """Count the message that a stream cannot be read on from or ends in, and log it.
+
+        The log lines are bounded as those of dropped messages are.
+        """
         self.counters.dropped[error.reason] += 1
-        if (left_out := self._broken_lines.admit()) is not None:
+        self._warn_of(self._broken_lines, sender, error, 1)
+
+    def _warn_of(self, throttle: Throttle, sender: Peer, error: WireError, number: int) -> None:
+        if (left_out := throttle.admit()) is not None:
             self._log.warn(
-                "broken stream: peer {peer}: {error}" + LEFT_OUT,
-                peer=sender.identity,
-                error=error,
+                "dropped messages: {number}, peer {peer}, reason={reason}, the first at byte "
+                "{offset} of its stream: {detail}{left_out}",
+                number=number,
+                reason=error.reason.value,
+                offset=error.offset,
+                detail=error.detail,
                 left_out=left_out,
+                **sender.identity.fields,
+            )
+
+    def refused(self, identity: Identity, reason: Refusal) -> None:
+        """Count a connection that was not accepted, and log it at a bounded rate."""
+        self.counters.refused[reason] += 1
+        if (left_out := self._refusal_lines.admit()) is not None:
+            self._log.warn(
+                "connection refused: {peer}, reason={reason}{left_out}",
+                reason=reason.value,
+                left_out=left_out,
+                **identity.fields,
             )
 
     def go_on(self, peer: Peer) -> None:
@@ -236,7 +253,7 @@ class SignalRelayFactory(ServerFactory):
         try:
             peer.deliver()
         except Exception:
-            self._log.failure("could not deliver to peer {peer}", peer=peer.identity)
+            self._log.failure("could not deliver to peer {peer}", **peer.identity.fields)
             peer.end(Ending.FAULT)
 
     def _overtake(self, tail: int) -> None:
@@ -244,17 +261,6 @@ class SignalRelayFactory(ServerFactory):
         for peer in self._everybody():
             if not peer.cursor.away and peer.cursor.position < tail:
                 peer.overtaken()
-
-    def _refuse(self, reason: Refusal, address: IAddress | None) -> Protocol:
-        self.counters.refused[reason] += 1
-        if (left_out := self._refusal_lines.admit()) is not None:
-            self._log.warn(
-                "connection refused: {address}, reason={reason}" + LEFT_OUT,
-                address=address,
-                reason=reason.value,
-                left_out=left_out,
-            )
-        return Refuser(reason, self.clock)
 
     def _everybody(self) -> tuple[Peer, ...]:
         """Return the peers as a snapshot: sending to one may end it, or another."""

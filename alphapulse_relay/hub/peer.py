@@ -5,7 +5,7 @@ import struct
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from alphapulse_relay.hub.cursor import Cursor
 
@@ -74,6 +74,13 @@ class Identity:
     gid: int | None = None
     program: str | None = None
     address: str | None = None
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """What a log event tells of it, in fields that a program can filter by."""
+        who = {"pid": self.pid, "uid": self.uid, "program": self.program, "address": self.address}
+        known = {name: value for name, value in who.items() if value is not None}
+        return {"peer": str(self), "peer_number": self.number, **known}
 
     def __str__(self) -> str:
         if self.pid is None:

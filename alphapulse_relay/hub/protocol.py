@@ -17,11 +17,11 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from alphapulse_relay.hub.cursor import Cursor
-from alphapulse_relay.hub.peer import Ending, Miss, Refusal, State, identify
+from alphapulse_relay.hub.peer import Ending, Identity, Miss, Refusal, State, identify
 from alphapulse_relay.hub.receiver import MessageRunReceiver
 from alphapulse_relay.hub.transport import IOutlet
 from alphapulse_relay.protocol_v2.control import ErrorCode, build_error
-from alphapulse_relay.protocol_v2.errors import Rejection, WireError
+from alphapulse_relay.protocol_v2.errors import WireError
 from alphapulse_relay.protocol_v2.framing import Run
 
 if TYPE_CHECKING:
@@ -63,8 +63,7 @@ class SignalRelayProtocol(MessageRunReceiver):
     def connectionMade(self) -> None:
         """Join the hub."""
         transport = self.transport
-        handle = transport.getHandle() if hasattr(transport, "getHandle") else None
-        self.identity = identify(self.factory.next_number(), handle, transport.getPeer())
+        self.identity = identify_peer(self.factory, transport)
         self.cursor = Cursor(self.log, self.identity.number)
         self.outlet = IOutlet(transport)
         transport.registerProducer(self, True)
@@ -103,8 +102,14 @@ class SignalRelayProtocol(MessageRunReceiver):
 
     @property
     def consumes(self) -> bool:
-        """Whether it has taken bytes from a full socket, or has not published either."""
-        return self.state is not State.MUTED and (self._reads or not self.messages_in)
+        """Whether it has not published, or is known to read.
+
+        A publisher is if it has taken bytes from a full socket, or if its socket holds less than
+        it was given: who keeps up never has a full one.
+        """
+        return self.state is not State.MUTED and (
+            not self.messages_in or self._reads or self.outlet.queued() < self.cursor.bytes_out
+        )
 
     def has_taken(self, since: float) -> bool:
         """Whether it has taken bytes after that time, in seconds of the factory's clock.
@@ -112,7 +117,7 @@ class SignalRelayProtocol(MessageRunReceiver):
         A socket that was full says only after a good while that there is room again: so a slow
         reader is also told by what its socket still holds.
         """
-        if self._took_at <= since:
+        if self.state is State.BEHIND:
             queued = self.outlet.queued()
             if queued < self._queued:
                 self._took_at = self.factory.clock.seconds()
@@ -154,7 +159,7 @@ class SignalRelayProtocol(MessageRunReceiver):
         """Send no more: the peer has shut its reading side, though it may still publish."""
         self._passed = True
         self.stopProducing()
-        self._log.info("peer muted: {peer} has shut its reading side", peer=self.identity)
+        self._log.warn("peer muted: {peer} has shut its reading side", **self.identity.fields)
 
     def overtaken(self) -> None:
         """Let a publisher that never reads live on, muted; close on anybody else."""
@@ -162,9 +167,15 @@ class SignalRelayProtocol(MessageRunReceiver):
             self.state = State.MUTED
             self._passed = True
             self.cursor.leave()
-            self._log.info("peer muted: {peer} publishes and does not read", peer=self.identity)
+            self._log.warn("peer muted: {peer} publishes, does not read", **self.identity.fields)
         else:
-            self.factory.counters.missed[Miss.OVERTAKEN] += self.cursor.missing
+            missed = self.cursor.missing
+            self.factory.counters.missed[Miss.OVERTAKEN] += missed
+            self._log.warn(
+                "peer overtaken: {peer} did not read, {missed} messages were not sent to it",
+                missed=missed,
+                **self.identity.fields,
+            )
             self.end(Ending.OVERTAKEN)
 
     def _send(self, data: memoryview) -> None:
@@ -178,8 +189,8 @@ class SignalRelayProtocol(MessageRunReceiver):
         self.cursor.rejoin()
         self._log.info(
             "peer reads again: {peer}, {missed} messages were not sent to it",
-            peer=self.identity,
             missed=missed,
+            **self.identity.fields,
         )
 
     def _count_passed(self) -> int:
@@ -226,7 +237,7 @@ class SignalRelayProtocol(MessageRunReceiver):
         if not self._left:
             self._left = True
             if self.torn:
-                self.factory.counters.dropped[Rejection.TORN] += 1
+                self.factory.broken(self, self.torn_error())
             self.cursor.leave()
             self._count_passed()
             self.factory.leave(self, reason)
@@ -235,19 +246,28 @@ class SignalRelayProtocol(MessageRunReceiver):
 class Refuser(Protocol):
     """Tells a connection why it is not taken, and closes it."""
 
-    def __init__(self, reason: Refusal, clock: IReactorTime) -> None:
+    transport: Any
+
+    def __init__(self, factory: SignalRelayFactory, reason: Refusal) -> None:
+        self._factory = factory
         self._reason = reason
-        self._clock = clock
 
     def connectionMade(self) -> None:
         """Send an Error and close."""
+        self._factory.refused(identify_peer(self._factory, self.transport), self._reason)
         farewell = build_farewell(ErrorCode.TOO_MANY_PEERS, f"refused: {self._reason}")
-        self._last_call = close_soon(self.transport, farewell, self._clock)
+        self._last_call = close_soon(self.transport, farewell, self._factory.clock)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:  # noqa: ARG002
         """Forget the connection."""
         if self._last_call.active():
             self._last_call.cancel()
+
+
+def identify_peer(factory: SignalRelayFactory, transport: Any) -> Identity:
+    """Give the other end of a transport a number, and tell who it is."""
+    handle = transport.getHandle() if hasattr(transport, "getHandle") else None
+    return identify(factory.next_number(), handle, transport.getPeer())
 
 
 def close_soon(transport: Any, farewell: bytes, clock: IReactorTime) -> IDelayedCall:

@@ -10,7 +10,7 @@ from time import perf_counter
 from twisted.internet.protocol import Protocol
 
 from alphapulse_relay.hub.log import Log
-from alphapulse_relay.protocol_v2.errors import WireError
+from alphapulse_relay.protocol_v2.errors import Rejection, WireError
 from alphapulse_relay.protocol_v2.framing import Rules, Run, check, message_size
 from alphapulse_relay.protocol_v2.header import HEADER_SIZE
 
@@ -44,6 +44,11 @@ class MessageRunReceiver(Protocol):
     def torn(self) -> int:
         """Bytes of a message whose end has not come."""
         return self._gathered or len(self._torn)
+
+    def torn_error(self) -> WireError:
+        """Return what to say of a message whose end will not come."""
+        detail = f"the stream ends {self.torn} bytes into a message"
+        return WireError(Rejection.TORN, self._stream_offset, detail)
 
     def runReceived(self, run: memoryview, messages: int, received_at: float) -> None:
         """Take whole, checked messages that lie behind the log's head; override.

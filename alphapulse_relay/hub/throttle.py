@@ -15,8 +15,11 @@ class Throttle:
         self._admitted = 0
         self._left_out = 0
 
-    def admit(self) -> int | None:
-        """Return None if the event is to be left out, else how many were since the last one."""
+    def admit(self) -> str | None:
+        """Return None if the line is to be left out.
+
+        Else what to add to it: how many were left out since the last one, if any.
+        """
         second = int(self._clock.seconds())
         if second != self._second:
             self._second, self._admitted = second, 0
@@ -25,4 +28,4 @@ class Throttle:
             return None
         self._admitted += 1
         left_out, self._left_out = self._left_out, 0
-        return left_out
+        return f" ({left_out} such lines left out before)" if left_out else ""

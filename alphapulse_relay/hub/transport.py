@@ -45,7 +45,7 @@ class IOutlet(Interface):
         """Take some of the bytes, without keeping the view, and return how many."""
 
     def queued() -> int:
-        """Return how much was sent that the peer has not taken; 0 where that is not known."""
+        """Return how much was sent that the peer has not taken, as far as is known."""
 
     def read_rest() -> None:
         """Receive what the peer has already sent, and no more after that."""
@@ -199,16 +199,18 @@ class OrdinaryOutlet:
 
     def __init__(self, transport: Any) -> None:
         self._transport = transport
+        self._sent = 0
 
     def send(self, data: memoryview) -> int:
         """Have the transport keep a copy of some of the bytes; return how many."""
         copy = bytes(data[:COPY_LIMIT])
         self._transport.write(copy)
+        self._sent += len(copy)
         return len(copy)
 
     def queued(self) -> int:
-        """Return 0: a transport tells by ``resumeProducing`` when it has sent what it had."""
-        return 0
+        """Return all that was sent: only ``resumeProducing`` tells that some of it was taken."""
+        return self._sent
 
     def read_rest(self) -> None:
         """Receive no more; what the kernel still holds is not in reach of this transport."""

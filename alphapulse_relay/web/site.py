@@ -69,6 +69,8 @@ class Page(Resource):
 class QuietSite(Site):
     """A Site that does not log each request: a scrape every few seconds is no event."""
 
+    noisy = False
+
     def log(self, request: Request) -> None:
         """Log nothing."""
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from alphapulse_relay import __version__
 from alphapulse_relay.hub.factory import Departure, SignalRelayFactory
-from alphapulse_relay.hub.peer import Identity, Peer
+from alphapulse_relay.hub.peer import Identity, Peer, State
 
 
 class Status:
@@ -80,6 +80,7 @@ def _peer(peer: Peer, now: float) -> dict[str, Any]:
         "messages_out": peer.cursor.messages_out,
         "bytes_out": peer.cursor.bytes_out,
         "bytes_behind": peer.cursor.behind,
+        "messages_missed": peer.cursor.missing if peer.state is State.MUTED else 0,
     }
 
 

@@ -13,8 +13,7 @@ from twisted.logger import LogEvent, formatEvent
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from alphapulse_relay.hub.factory import SignalRelayFactory
-from alphapulse_relay.hub.protocol import SignalRelayProtocol
+from alphapulse_relay.hub.factory import DRAIN_INTERVAL, SignalRelayFactory
 from alphapulse_relay.hub.transport import IOutlet
 from alphapulse_relay.protocol_v2.framing import Rules
 from alphapulse_relay.protocol_v2.header import HEADER_SIZE, build_message
@@ -75,14 +74,29 @@ class Pipe(Ordinary):
 
     limit = 1 << 30
     """Bytes offered at once."""
+    queue = 0
+    """Bytes that the other side has not read yet."""
 
     def send(self, data: memoryview) -> int:
         offered = data[: self.limit]
         sent = int(min(len(offered), self.room))
         self.write(bytes(offered[:sent]))
+        self.queue += sent
         if sent < len(offered):
             self.producer.pauseProducing()
         return sent
+
+    def queued(self) -> int:
+        # With room for everything the other side reads at once.
+        return 0 if math.isinf(self.room) else self.queue
+
+    def take(self, room: float = math.inf) -> None:
+        self.queue = 0
+        super().take(room)
+
+    def sip(self, length: int) -> None:
+        """Have the other side read a little: not enough for the socket to say so."""
+        self.queue -= length
 
     def read_rest(self) -> None:
         unread, self.unread = self.unread, b""
@@ -133,6 +147,25 @@ class Client:
         self.protocol.connectionLost(Failure(reason()))
 
 
+class Drain:
+    """A hub that leaves, and what became of it."""
+
+    def __init__(self, hub: "Hub", seconds: float) -> None:
+        self.hub = hub
+        self.results: list[object] = []
+        hub.factory.drain(seconds).addBoth(self.results.append)
+
+    @property
+    def done(self) -> bool:
+        assert self.results in ([], [None])
+        return bool(self.results)
+
+    def look(self) -> None:
+        """Let the hub look again, after the connections that it has closed are gone."""
+        self.hub.finish_closed()
+        self.hub.clock.advance(DRAIN_INTERVAL)
+
+
 class Hub:
     """A factory on a clock of its own, and the clients of it."""
 
@@ -158,6 +191,7 @@ class Hub:
         )
         self.counters = self.factory.counters
         self._transport = transport
+        self._drain: Drain | None = None
         self.clients: list[Client] = []
 
     def connect(self, room: float = math.inf) -> Client:
@@ -167,18 +201,33 @@ class Hub:
         self.clients.append(client)
         return client
 
+    def drain(self, seconds: float = 5) -> Drain:
+        """Have the hub leave."""
+        self._drain = Drain(self, seconds)
+        return self._drain
+
     def finish_aborted(self) -> None:
         """Do what a transport does soon after abortConnection."""
         for client in self.clients:
             if client.transport.disconnected and not client.lost:
                 client.lose(ConnectionAborted)
 
+    def finish_closed(self) -> None:
+        """Do also what an ordinary transport does once it has sent what it keeps."""
+        self.finish_aborted()
+        for client in self.clients:
+            if client.closed and not client.lost:
+                client.lose()
+
     def finish(self) -> None:
         """Have all connections end, and see that nothing is left of them."""
         self.finish_aborted()
         for client in self.clients:
-            if not client.lost and isinstance(client.protocol, SignalRelayProtocol):
+            if not client.lost:
                 client.lose()
+        if self._drain is not None and not self._drain.done:
+            self._drain.look()
+            assert self._drain.done
         assert not list(self.factory.peers)
         assert not self.factory.pace.held
         assert not self.clock.getDelayedCalls()

@@ -77,7 +77,7 @@ def test_behind_it_skips_its_own(log: Log, cursor: Cursor) -> None:
     publish(log, 1, OWN, cursor=cursor)
     publish(log, 3, B)
     publish(log, 1, OWN, OWN, cursor=cursor)
-    assert (cursor.missing, cursor.behind) == (2, 40 + 70 + 50 + 140)
+    assert (cursor.missing, cursor.behind) == (2, 40 + 50)
     assert take(cursor) == A + B
     assert (cursor.bytes_out, cursor.messages_out, cursor.missing) == (90, 2, 0)
     assert cursor.at_head
@@ -101,6 +101,30 @@ def test_own_at_the_end_of_a_segment(log: Log, cursor: Cursor) -> None:
     publish(log, 3, B)
     assert take(cursor) == first + B
     assert cursor.at_head
+
+
+def test_own_bytes_are_not_behind_wherever_they_lie(log: Log, cursor: Cursor) -> None:
+    publish(log, 2, message(500))
+    for _ in range(5):
+        publish(log, 1, message(400), cursor=cursor)
+    assert cursor.behind == 500
+    publish(log, 2, A)
+    assert cursor.behind == 540
+    take(cursor, 500)
+    assert (cursor.behind, bytes(cursor.next())) == (40, A)
+    take(cursor)
+    publish(log, 1, OWN, cursor=cursor)
+    assert (cursor.behind, cursor.at_head) == (0, True)
+
+
+def test_after_it_came_back_own_bytes_of_before_count_no_more(log: Log, cursor: Cursor) -> None:
+    publish(log, 2, A)
+    publish(log, 1, OWN, cursor=cursor)
+    cursor.leave()
+    publish(log, 1, OWN, cursor=cursor)
+    cursor.rejoin()
+    publish(log, 2, B)
+    assert cursor.behind == 50
 
 
 class TestAway:
@@ -252,6 +276,9 @@ class Reader:
     def others_ahead(self) -> int:
         return sum(origin != self.origin for origin, _ in self.ahead)
 
+    def others_bytes_ahead(self) -> int:
+        return sum(len(each) for origin, each in self.ahead if origin != self.origin) - self.part
+
     def check(self) -> None:
         cursor, away = self.cursor, self.left_with is not None
         assert self.got == self.expected
@@ -260,18 +287,18 @@ class Reader:
         assert cursor.messages_out == self.whole
         assert cursor.missing == (self.missed if away else self.others_ahead())
         assert cursor.mid_message == bool(self.left_with if away else self.part)
-        assert cursor.behind == (0 if away else self.log.head - cursor.position)
+        assert cursor.behind == (0 if away else self.others_bytes_ahead())
         self.check_next()
 
     def check_next(self) -> None:
-        """What comes next is the model's, and once own bytes are stepped over so is the lag."""
+        """What comes next is the model's, and what is behind is not changed by looking."""
         following = bytes(self.cursor.next())
         if self.left_with is not None:
             assert following == self.left_with
             return
         while self.ahead and self.ahead[0][0] == self.origin:
             self.ahead.popleft()
-        assert self.cursor.behind == sum(len(each) for _, each in self.ahead) - self.part
+        assert self.cursor.behind == self.others_bytes_ahead()
         assert self.cursor.at_head == (not self.ahead)
         wanted = b"".join(each for origin, each in self.ahead if origin != self.origin)
         assert wanted[self.part :].startswith(following)

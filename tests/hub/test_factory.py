@@ -5,13 +5,16 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
 from twisted.python.failure import Failure
 
-from alphapulse_relay.hub.factory import DEPARTED_KEPT
+from alphapulse_relay.hub.factory import DEPARTED_KEPT, DRAIN_INTERVAL
 from alphapulse_relay.hub.peer import Ending, Miss, Refusal, State
-from alphapulse_relay.hub.protocol import SENDS_PER_TURN, SignalRelayProtocol
+from alphapulse_relay.hub.protocol import (
+    FAREWELL_SECONDS,
+    SENDS_PER_TURN,
+    SignalRelayProtocol,
+)
 from alphapulse_relay.hub.throttle import LINES_PER_SECOND
 from alphapulse_relay.protocol_v2.control import ErrorCode, parse_error
 from alphapulse_relay.protocol_v2.errors import Rejection
@@ -216,6 +219,24 @@ class TestRefusal:
         assert hub.counters.refused == {Refusal.TOO_MANY_PEERS: 50}
         assert len(logged.lines("connection refused")) == LINES_PER_SECOND
 
+    @pytest.mark.parametrize("transport", [Pipe, Ordinary])
+    def test_who_does_not_take_the_error_is_cut(
+        self, make_hub: MakeHub, clock: Any, transport: Any
+    ) -> None:
+        hub = make_hub(max_peers=0, transport=transport)
+        client = hub.connect()
+        if transport is Ordinary:
+            clock.advance(FAREWELL_SECONDS - 0.1)
+            assert client.closed
+            assert not client.transport.disconnected
+            clock.advance(0.1)
+        assert client.transport.disconnected
+
+    def test_who_is_gone_is_not_cut(self, make_hub: MakeHub, clock: Any) -> None:
+        hub = make_hub(max_peers=0, transport=Ordinary)
+        hub.connect().lose()
+        assert not clock.getDelayedCalls()
+
     def test_the_limit_can_be_changed(self, make_hub: MakeHub) -> None:
         hub = make_hub(max_peers=1)
         hub.factory.max_peers = 2
@@ -239,6 +260,13 @@ class TestDropped:
         clock.advance(1)
         client.send(self.bad())
         assert "(90 such lines left out before)" in logged.lines("dropped")[-1]
+
+    def test_the_first_is_told_by_its_place_in_the_stream(self, hub: Hub, logged: Events) -> None:
+        client = hub.connect()
+        client.send(*messages(10), self.bad()[:40], self.bad()[40:] + message() + self.bad())
+        (line,) = logged.lines("dropped")
+        assert "dropped 2 messages" in line
+        assert "first checksum at byte 640: " in line
 
     def test_a_chunk_is_one_line(self, hub: Hub, logged: Events) -> None:
         wrong_domain = bytearray(message())
@@ -286,65 +314,110 @@ class TestWindow:
                 consumer.take(20_000)
             sent.append(message(16 * 1024, number))
             sender.send(sent[-1])
-            consumer.protocol.took_at = hub.clock.seconds()
         consumer.take()
         assert consumer.received == b"".join(sent)
         assert not consumer.closed
 
 
-class Drained:
-    """What became of a drain."""
-
-    def __init__(self, deferred: Deferred[None]) -> None:
-        self.results: list[object] = []
-        deferred.addBoth(self.results.append)
-
-    @property
-    def done(self) -> bool:
-        assert self.results in ([], [None])
-        return bool(self.results)
-
-
 class TestDrain:
-    def drain(self, hub: Hub, seconds: float = 5) -> Drained:
-        return Drained(hub.factory.drain(seconds))
-
-    def test_of_an_idle_hub_is_done_at_once(self, any_hub: Hub) -> None:
+    def test_of_an_idle_hub_ends_all_at_once(self, any_hub: Hub) -> None:
         clients = [any_hub.connect() for _ in range(3)]
-        assert self.drain(any_hub).done
+        drain = any_hub.drain()
         assert all(client.closed for client in clients)
         assert any_hub.counters.ended[Ending.SHUTDOWN] == 3
+        drain.look()
+        assert drain.done
 
     def test_of_an_empty_hub(self, hub: Hub, clock: Any) -> None:
-        assert self.drain(hub).done
+        assert hub.drain().done
         assert not clock.getDelayedCalls()
+
+    def test_is_done_when_the_connections_are_closed(self, any_hub: Hub, clock: Any) -> None:
+        """Ended is not closed: a transport may still have to send what it keeps."""
+        first, second = any_hub.connect(), any_hub.connect()
+        drain = any_hub.drain()
+        first.lose()
+        clock.pump([DRAIN_INTERVAL] * 10)
+        assert not drain.done
+        second.lose()
+        clock.advance(DRAIN_INTERVAL)
+        assert drain.done
+        assert not clock.getDelayedCalls()
+
+    def test_those_that_left_before_are_waited_for_as_well(self, hub: Hub, clock: Any) -> None:
+        client = hub.connect()
+        client.send(BROKEN)
+        assert not list(hub.factory.peers)
+        drain = hub.drain()
+        clock.advance(DRAIN_INTERVAL)
+        assert not drain.done
+        drain.look()
+        assert drain.done
+
+    def test_of_a_refused_one_nothing_is_waited_for(self, make_hub: MakeHub) -> None:
+        hub = make_hub(max_peers=0)
+        hub.connect()
+        assert hub.drain().done
 
     def test_reads_what_was_sent_and_delivers_it(self, hub: Hub) -> None:
         sender, consumer = hub.connect(), hub.connect()
         sent = messages(3)
         sender.transport.unread = b"".join(sent)
-        assert self.drain(hub).done
+        drain = hub.drain()
         assert consumer.received == b"".join(sent)
+        drain.look()
+        assert drain.done
+
+    def test_reads_of_all_before_it_ends_any(self, hub: Hub) -> None:
+        """Also where one of the streams that are read turns out to be broken."""
+        consumer, bad, sender = hub.connect(), hub.connect(), hub.connect()
+        sent = messages(3)
+        bad.transport.unread = BROKEN
+        sender.transport.unread = b"".join(sent)
+        drain = hub.drain()
+        assert consumer.received == b"".join(sent)
+        assert hub.counters.ended[Ending.MAGIC] == 1
+        assert hub.counters.ended[Ending.SHUTDOWN] == 2
+        drain.look()
+        assert drain.done
+
+    def test_a_broken_stream_does_not_end_it_for_one_that_is_behind(self, hub: Hub) -> None:
+        slow, bad, sender = hub.connect(room=10), hub.connect(), hub.connect()
+        sent = messages(3)
+        sender.transport.unread = b"".join(sent)
+        bad.transport.unread = BROKEN
+        drain = hub.drain()
+        drain.look()
+        assert not slow.closed
+        slow.take()
+        assert slow.received == b"".join(sent)
+        drain.look()
+        assert slow.closed
+        drain.look()
+        assert drain.done
 
     def test_reads_no_more_after_that(self, any_hub: Hub) -> None:
         sender, slow = any_hub.connect(), any_hub.connect(room=10)
         sender.send(*messages(2))
-        drained = self.drain(any_hub)
+        drain = any_hub.drain()
+        drain.look()
         assert sender.held
-        assert not drained.done
+        assert not sender.closed
         slow.take()
-        assert drained.done
+        drain.look()
+        assert sender.closed
 
     def test_waits_for_those_that_are_behind(self, hub: Hub) -> None:
         sender, slow = hub.connect(), hub.connect(room=10)
         sent = messages(3)
         sender.send(*sent)
-        drained = self.drain(hub)
+        drain = hub.drain()
         slow.take(100)
-        assert not drained.done
+        drain.look()
         assert not slow.closed
         slow.take()
-        assert drained.done
+        drain.look()
+        assert slow.closed
         assert slow.received == b"".join(sent)
         assert hub.counters.ended[Ending.SHUTDOWN] == 2
 
@@ -354,58 +427,76 @@ class TestDrain:
         sender, slow = hub.connect(), hub.connect(room=10)
         sender.send(message())
         assert slow.protocol.cursor.at_head
-        drained = self.drain(hub)
-        assert not drained.done
+        drain = hub.drain()
+        drain.look()
+        assert not slow.closed
         slow.take()
-        assert drained.done
+        drain.look()
+        assert slow.closed
         assert not slow.transport.disconnected, "closed, not aborted: it flushes before"
 
-    def test_is_done_with_a_delivery_of_a_later_turn(self, hub: Hub, clock: Any) -> None:
+    def test_waits_for_a_delivery_of_a_later_turn(self, hub: Hub, clock: Any) -> None:
         sender, slow = hub.connect(), hub.connect(room=10)
         slow.transport.limit = 64
         sent = messages(3 * SENDS_PER_TURN)
         sender.send(b"".join(sent))
-        drained = self.drain(hub)
+        drain = hub.drain()
         slow.take()
+        assert not slow.closed
         for _ in range(5):
             clock.advance(0)
         assert slow.received == b"".join(sent)
-        assert drained.done
+        drain.look()
+        assert slow.closed
 
     def test_does_not_wait_for_those_that_leave(self, hub: Hub) -> None:
         sender, slow = hub.connect(), hub.connect(room=10)
         sender.send(message())
-        drained = self.drain(hub)
+        drain = hub.drain()
         slow.lose()
-        assert drained.done
+        drain.look()
+        assert sender.closed
 
     def test_does_not_wait_for_the_muted(self, hub: Hub) -> None:
         sender, client = hub.connect(), hub.connect(room=10)
         sender.send(message())
-        client.protocol.stopProducing()
-        assert self.drain(hub).done
+        client.protocol.reader_gone()
+        hub.drain()
+        assert client.closed
 
     def test_cuts_after_its_time(self, hub: Hub, clock: Any) -> None:
         sender, slow = hub.connect(), hub.connect(room=10)
         sender.send(message())
-        drained = self.drain(hub, seconds=5)
+        drain = hub.drain(seconds=5)
         clock.advance(4.9)
-        assert not drained.done
+        assert not drain.done
+        assert not slow.closed
         clock.advance(0.2)
-        assert drained.done
+        assert drain.done
         assert slow.transport.disconnected
         assert len(slow.received) == 10, "no Error inside a message"
         assert hub.counters.ended[Ending.SHUTDOWN] == 2
 
+    def test_does_not_wait_longer_for_a_close(self, make_hub: MakeHub, clock: Any) -> None:
+        hub = make_hub(transport=Ordinary)
+        client = hub.connect()
+        drain = hub.drain(seconds=2)
+        clock.pump([0.5] * 3)
+        assert client.closed
+        assert not drain.done
+        clock.advance(0.5 + DRAIN_INTERVAL)
+        assert drain.done
+
     def test_can_be_cut(self, hub: Hub, clock: Any) -> None:
         sender, slow = hub.connect(), hub.connect(room=10)
         sender.send(message())
-        drained = self.drain(hub)
+        drain = hub.drain()
         hub.factory.cut_drain()
-        assert drained.done
+        clock.advance(DRAIN_INTERVAL)
+        assert drain.done
+        assert slow.closed
         hub.finish_aborted()
         assert not clock.getDelayedCalls()
-        assert slow.closed
 
     def test_cut_means_nothing_if_there_is_none(self, hub: Hub) -> None:
         client = hub.connect()
@@ -416,15 +507,16 @@ class TestDrain:
         sender, slow = hub.connect(), hub.connect(room=100)
         hub.fill(sender, hub.factory.log.window // 2)
         assert sender.held
-        drained = self.drain(hub)
+        drain = hub.drain()
         slow.take()
-        assert drained.done
+        drain.look()
+        assert slow.closed
         assert sender.transport.producerState == "paused"
 
     def test_no_farewell_is_sent(self, any_hub: Hub) -> None:
         sender, consumer = any_hub.connect(), any_hub.connect()
         sender.send(each := message())
-        self.drain(any_hub)
+        any_hub.drain().look()
         assert consumer.received == each
 
 
@@ -468,6 +560,26 @@ class TestOvertaking:
         assert hub.factory.log.messages == hub.counters.messages_received
 
 
+def test_one_that_is_overtaken_while_it_is_received_from_is_not_held(
+    hub: Hub, clock: Any
+) -> None:
+    """What it sent is delivered; but nothing would ever take note that it is gone."""
+    log = hub.factory.log
+    sender, slow, both = hub.connect(), hub.connect(room=0), hub.connect(room=10)
+    sender.send(*messages(2))
+    sender.lose()
+    both.take(10)
+    while not both.closed:
+        if log.lag(slow.protocol.cursor.position) > 5 * log.window // 8:
+            slow.take(16 * 1024)
+        both.send(message(16 * 1024))
+    assert hub.counters.ended[Ending.OVERTAKEN] == 1
+    assert not slow.closed
+    assert hub.factory.pace.held == 0
+    hub.finish_aborted()
+    assert not clock.getDelayedCalls()
+
+
 def test_a_peer_that_leaves_while_others_are_sent_to(
     hub: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -485,6 +597,46 @@ def test_a_peer_that_leaves_while_others_are_sent_to(
     sender.send(each := message())
     assert first.received == third.received == each
     assert second.received == b""
+
+
+class TestLines:
+    """Three kinds that peers can provoke, each with a bound of its own."""
+
+    def test_of_broken_streams_are_bounded_and_figures_are_not(
+        self, hub: Hub, logged: Events, clock: Any
+    ) -> None:
+        for _ in range(50):
+            hub.connect().send(BROKEN)
+        assert hub.counters.dropped[Rejection.MAGIC] == hub.counters.ended[Ending.MAGIC] == 50
+        assert len(logged.lines("broken stream")) == LINES_PER_SECOND
+        clock.advance(1)
+        hub.finish_aborted()
+        hub.connect().send(BROKEN)
+        assert "(40 such lines left out before)" in logged.lines("broken stream")[-1]
+
+    def test_of_one_kind_take_nothing_from_another(self, hub: Hub, logged: Events) -> None:
+        bad = bytearray(message())
+        bad[50] ^= 1
+        client = hub.connect()
+        client.send(*[bytes(bad)] * 50)
+        for _ in range(50):
+            hub.connect().send(BROKEN)
+        hub.factory.max_peers = 1
+        for _ in range(50):
+            hub.connect()
+        for kind in ("dropped 1 messages", "broken stream", "connection refused"):
+            lines = logged.lines(kind)
+            assert len(lines) == LINES_PER_SECOND
+            assert all("(0 such lines left out before)" in line for line in lines)
+
+    def test_a_broken_stream_is_told_by_its_place_in_it(self, hub: Hub, logged: Events) -> None:
+        client = hub.connect()
+        client.send(*messages(10), message()[:50], message()[50:] + BROKEN)
+        assert len(logged.lines("broken stream: peer 1 (")) == 1
+        assert ": magic at byte 704: " in logged.lines("broken stream")[0]
+        told = parse_error(client.received)
+        assert told is not None
+        assert told.text.startswith("magic at byte 704: ")
 
 
 def test_broken_streams_of_many_harm_nobody(any_hub: Hub) -> None:

@@ -26,6 +26,9 @@ class FakePeer:
         self.took_at = took_at
         self.calls: list[str] = []
 
+    def has_taken(self, since: float) -> bool:
+        return self.took_at > since
+
     def hold(self) -> None:
         self.calls.append("hold")
 
@@ -64,13 +67,13 @@ class Scene:
             self.log.space(size)[:] = message(size)
             self.log.append(size, publisher.identity.number, 1)
             publisher.cursor.published(size, 1)
-            self.pace.outran(publisher)
+            self.pace.appended(publisher)
 
     def take(self, peer: Any, up_to: int) -> None:
         """Have a peer take all but ``up_to`` bytes."""
         peer.cursor.position = self.log.head - up_to
         peer.took_at = self.clock.seconds()
-        self.pace.look()
+        self.pace.progressed(peer)
 
     def forget(self, tail: int) -> None:
         """Do to a peer that is too far behind what the hub does to a muted one."""
@@ -214,6 +217,25 @@ class TestSeveral:
         scene.take(scene.consumer, 0)
         assert (scene.publisher.calls, other.calls) == (["hold", "release"],) * 2
 
+    def test_forty_are_held_with_the_next_that_each_appends(self, scene: Scene) -> None:
+        others = [scene.peer(took_at=-1) for _ in range(39)]
+        scene.publish(WINDOW)
+        before = scene.log.head
+        for other in others:
+            scene.publish(32, other, size=32)
+        assert all(other.calls == ["hold"] for other in others)
+        assert scene.log.head == before + 39 * 32
+        scene.take(scene.consumer, 0)
+        assert all(other.calls == ["hold", "release"] for other in others)
+
+    def test_those_that_went_on_are_looked_at_less_often(self, scene: Scene) -> None:
+        """Looking at all peers at each append would cost more than the append."""
+        looks = []
+        scene.pace._peers = lambda: looks.append(1) or scene.peers  # type: ignore[func-returns-value]
+        scene.publish(WINDOW // 4, size=32)
+        assert WINDOW // 4 // 32 == 64
+        assert len(looks) <= CHECKS_PER_WINDOW // 4 + 1
+
     def test_two_that_only_have_each_other(self, scene: Scene) -> None:
         """One is at the head for the other, who is held by nobody then."""
         scene.peers.remove(scene.consumer)
@@ -237,6 +259,49 @@ class TestSeveral:
         assert scene.pace.held == 1
 
 
+class TestProgress:
+    """Of one consumer: it says nothing of the others, and none of them is looked at."""
+
+    @pytest.fixture
+    def counting(self, scene: Scene) -> list[int]:
+        looks: list[int] = []
+        peers = scene.peers
+        scene.pace._peers = lambda: looks.append(1) or peers  # type: ignore[func-returns-value]
+        return looks
+
+    def test_looks_at_nobody_else(self, scene: Scene, counting: list[int]) -> None:
+        scene.publish(WINDOW)
+        counting.clear()
+        scene.take(scene.consumer, WINDOW // 4 + 1)
+        scene.take(scene.consumer, 0)
+        assert counting == []
+        assert scene.publisher.calls == ["hold", "release"]
+
+    def test_of_one_that_does_not_consume(self, scene: Scene) -> None:
+        scene.publish(WINDOW)
+        scene.consumer.state = State.MUTED
+        scene.take(scene.consumer, 0)
+        assert scene.publisher.calls == ["hold"]
+
+    def test_of_one_that_is_away(self, scene: Scene) -> None:
+        other = scene.peer()
+        scene.publish(WINDOW)
+        other.cursor.leave()
+        scene.pace.progressed(other)
+        assert scene.publisher.calls == ["hold"]
+
+    def test_while_nobody_is_held(self, scene: Scene, counting: list[int]) -> None:
+        scene.pace.progressed(scene.consumer)
+        assert counting == []
+
+    def test_of_a_held_one_releases_the_others(self, scene: Scene) -> None:
+        other = scene.peer()
+        scene.publish(WINDOW)
+        scene.publish(LOOK, other)
+        scene.take(other, 0)
+        assert (scene.publisher.calls, other.calls) == (["hold", "release"], ["hold"])
+
+
 class TestLeaving:
     def test_of_the_held_one(self, scene: Scene) -> None:
         scene.publish(WINDOW)
@@ -250,7 +315,6 @@ class TestLeaving:
         scene.publish(WINDOW)
         scene.peers.remove(scene.consumer)
         scene.pace.forget(scene.consumer)
-        scene.pace.look()
         assert scene.publisher.calls == ["hold", "release"]
 
     def test_of_one_that_is_not_held(self, scene: Scene) -> None:

@@ -87,14 +87,107 @@ class TestFull:
         consumer.take(100)
         assert (cursor.bytes_out, cursor.messages_out, cursor.missing) == (250, 3, 2)
 
-    def test_took_at_is_when_it_last_took_bytes(self, hub: Hub, clock: Any) -> None:
-        publisher, consumer = hub.connect(), hub.connect(room=0)
-        assert consumer.protocol.took_at < 0
+
+class TestHasTaken:
+    """Whether it has taken bytes since a time: by what it was sent, or by what its socket holds."""
+
+    def test_not_before_it_was_sent_any(self, hub: Hub) -> None:
+        consumer = hub.connect()
+        assert not consumer.protocol.has_taken(0)
+
+    def test_from_when_it_was_sent_bytes(self, any_hub: Hub, clock: Any) -> None:
+        publisher, consumer = any_hub.connect(), any_hub.connect()
         publisher.send(message())
-        assert consumer.protocol.took_at < 0
+        sent_at = clock.seconds()
+        clock.advance(5)
+        assert consumer.protocol.has_taken(sent_at - 0.1)
+        assert not consumer.protocol.has_taken(sent_at)
+
+    def test_a_full_socket_takes_none(self, hub: Hub, clock: Any) -> None:
+        publisher, consumer = hub.connect(), hub.connect(room=0)
+        publisher.send(message())
+        assert not consumer.protocol.has_taken(0)
         clock.advance(5)
         consumer.take()
-        assert consumer.protocol.took_at == clock.seconds()
+        assert consumer.protocol.has_taken(clock.seconds() - 1)
+
+    def test_one_that_reads_from_a_full_socket_has(self, hub: Hub, clock: Any) -> None:
+        """Although its socket does not say yet that there is room."""
+        publisher, consumer = hub.connect(), hub.connect(room=100)
+        publisher.send(*messages(3))
+        clock.advance(5)
+        start = clock.seconds()
+        assert not consumer.protocol.has_taken(start - 1)
+        consumer.transport.sip(1)
+        assert consumer.protocol.has_taken(start - 1)
+        clock.advance(0.5)
+        assert consumer.protocol.has_taken(start - 1), "it was seen at its time"
+        assert not consumer.protocol.has_taken(start), "it has taken no more since"
+        consumer.transport.sip(1)
+        assert consumer.protocol.has_taken(start)
+        assert state(consumer) is State.BEHIND
+
+    def test_one_whose_socket_fills_again_has_not_by_that(self, hub: Hub, clock: Any) -> None:
+        """What its socket held at another time says nothing."""
+        publisher, consumer = hub.connect(), hub.connect(room=1000)
+        publisher.send(*messages(20))
+        consumer.take(200)
+        clock.advance(5)
+        assert consumer.transport.queued() == 200
+        assert not consumer.protocol.has_taken(clock.seconds() - 1)
+
+    def test_an_ordinary_transport_only_when_it_has_room(
+        self, make_hub: MakeHub, clock: Any
+    ) -> None:
+        hub = make_hub(transport=Ordinary)
+        publisher, consumer = hub.connect(), hub.connect(room=100)
+        publisher.send(*messages(3))
+        clock.advance(5)
+        for _ in range(3):
+            assert not consumer.protocol.has_taken(clock.seconds() - 1)
+        consumer.take()
+        assert consumer.protocol.has_taken(clock.seconds() - 1)
+
+
+class TestConsumes:
+    """Whether a peer counts where it is asked how fast the fastest takes."""
+
+    def test_one_that_has_not_published(self, any_hub: Hub) -> None:
+        assert any_hub.connect().protocol.consumes
+
+    @pytest.mark.parametrize("room", [100, 1000])
+    def test_a_publisher_that_does_not_read_does_not(self, any_hub: Hub, room: int) -> None:
+        other, publisher = any_hub.connect(), any_hub.connect(room)
+        publisher.send(message())
+        assert not publisher.protocol.consumes
+        other.send(*messages(5))
+        assert not publisher.protocol.consumes
+
+    def test_a_publisher_that_reads_all_at_once_does(self, hub: Hub) -> None:
+        other, publisher = hub.connect(), hub.connect()
+        publisher.send(message())
+        other.send(message())
+        assert publisher.protocol.consumes
+
+    def test_a_publisher_that_has_read_a_little_does(self, hub: Hub) -> None:
+        other, publisher = hub.connect(), hub.connect(room=1000)
+        publisher.send(message())
+        other.send(*messages(2))
+        assert not publisher.protocol.consumes
+        publisher.transport.sip(1)
+        assert publisher.protocol.consumes
+
+    def test_a_publisher_whose_socket_had_room_again_does(self, any_hub: Hub) -> None:
+        other, publisher = any_hub.connect(), any_hub.connect(room=100)
+        publisher.send(message())
+        other.send(*messages(3))
+        publisher.take()
+        assert publisher.protocol.consumes
+
+    def test_a_muted_one_does_not(self, any_hub: Hub) -> None:
+        client = any_hub.connect()
+        client.protocol.reader_gone()
+        assert not client.protocol.consumes
 
 
 class TestTurns:
@@ -303,28 +396,54 @@ class TestNeverReadsAgain:
     def test_is_sent_nothing_more(self, hub: Hub) -> None:
         other, client = hub.connect(), hub.connect(room=20)
         other.send(*messages(3))
-        client.protocol.stopProducing()
+        client.protocol.reader_gone()
         assert state(client) is State.MUTED
         other.send(*messages(3))
         assert len(client.received) == 20
         assert not client.closed
 
+    def test_is_logged(self, hub: Hub, logged: Events) -> None:
+        other, client = hub.connect(), hub.connect()
+        client.protocol.reader_gone()
+        other.send(*messages(3))
+        assert len(logged.lines("peer muted: 2 (")) == 1
+        assert len(logged.lines("has shut its reading side")) == 1
+
+    def test_what_it_missed_is_counted_when_it_leaves(self, hub: Hub) -> None:
+        other, client = hub.connect(), hub.connect(room=100)
+        other.send(*messages(3))
+        client.protocol.reader_gone()
+        client.send(*messages(4))
+        other.send(*messages(2))
+        assert hub.counters.missed[Miss.MUTED] == 0
+        client.lose()
+        # It had one whole and a part of the next.
+        assert hub.counters.missed == {Miss.MUTED: 4, Miss.OVERTAKEN: 0}
+
+    def test_one_that_closed_has_missed_nothing(self, hub: Hub) -> None:
+        other, client = hub.connect(), hub.connect(room=100)
+        other.send(*messages(3))
+        client.protocol.stopProducing()
+        other.send(*messages(2))
+        client.lose()
+        assert hub.counters.missed[Miss.MUTED] == 0
+
     def test_keeps_nothing_for_it(self, hub: Hub) -> None:
         other, client = hub.connect(), hub.connect(room=20)
         other.send(message(10_000))
-        client.protocol.stopProducing()
+        client.protocol.reader_gone()
         assert client.protocol.cursor.rest == b""
         assert client.protocol.cursor.missing == 1
 
     def test_still_publishes(self, hub: Hub) -> None:
         other, client = hub.connect(), hub.connect()
-        client.protocol.stopProducing()
+        client.protocol.reader_gone()
         client.send(message(64, 5))
         assert len(other.received) == 64
 
     def test_a_full_socket_changes_nothing(self, hub: Hub) -> None:
         client = hub.connect()
-        client.protocol.stopProducing()
+        client.protocol.reader_gone()
         client.protocol.pauseProducing()
         assert state(client) is State.MUTED
 
@@ -509,6 +628,32 @@ class TestHold:
         assert publisher.held
         clock.pump([0.1] * 3)
         assert not publisher.held
+
+    def test_stays_while_one_reads_from_a_full_socket(self, hub: Hub, clock: Any) -> None:
+        publisher, consumer = hub.connect(), hub.connect(room=1000)
+        hub.fill(publisher, WINDOW // 2)
+        for _ in range(50):
+            clock.advance(0.1)
+            consumer.transport.sip(1)
+        assert publisher.held
+        clock.pump([0.1] * 12)
+        assert not publisher.held
+
+    def test_of_forty_at_once(self, hub: Hub) -> None:
+        """As many as there are publishers may append a chunk more before all are held."""
+        hub.connect(room=100)
+        publishers = [hub.connect(room=100) for _ in range(40)]
+        for publisher in publishers:
+            publisher.send(message())
+        size = 4096
+        while not any(publisher.held for publisher in publishers):
+            publishers[0].send(message(size))
+        before = hub.factory.log.head
+        for publisher in publishers[1:]:
+            publisher.send(message(size))
+        assert all(publisher.held for publisher in publishers)
+        assert hub.factory.log.head == before + 39 * size
+        assert hub.factory.pace.held == 40
 
     def test_ends_when_the_consumer_leaves(self, hub: Hub) -> None:
         publisher, consumer = hub.connect(), hub.connect(room=100)

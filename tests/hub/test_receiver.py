@@ -32,6 +32,7 @@ class Receiver(MessageRunReceiver):
         self.got = bytearray()
         self.messages = 0
         self.rejected: dict[str, int] = {}
+        self.first: list[int] = []
         self.broken: list[WireError] = []
         self.calls: list[str] = []
 
@@ -43,8 +44,10 @@ class Receiver(MessageRunReceiver):
         self.log.append(len(run), 1, messages)
         assert self.log.read(self.log.head - len(run)) == run
 
-    def messagesRejected(self, run: Run) -> None:
+    def messagesRejected(self, run: Run, offset: int) -> None:
+        assert run.first is not None
         self.calls.append("rejected")
+        self.first.append(run.first.moved(offset).offset)
         for reason, count in run.rejected.items():
             self.rejected[reason] = self.rejected.get(reason, 0) + count
 
@@ -83,6 +86,10 @@ def pieces(data: bytes, cut: str | int) -> Iterator[bytes]:
     return (data[start:stop] for start, stop in pairwise([0, *places, len(data)]))
 
 
+def places(receiver: Receiver) -> list[tuple[Rejection, int]]:
+    return [(error.reason, error.offset) for error in receiver.broken]
+
+
 CUTS = [1 << 24, 1, "random", "at random"]
 
 
@@ -98,7 +105,8 @@ def test_samples(receiver: Receiver, feed: Any, name: str, cut: str | int) -> No
     feed(whole, data)
     assert receiver.got == whole.got
     assert receiver.rejected == whole.rejected
-    assert [error.reason for error in receiver.broken] == [error.reason for error in whole.broken]
+    assert receiver.first[:1] == whole.first[:1]
+    assert places(receiver) == places(whole)
     assert receiver.torn == whole.torn
     if cut != 1:
         entry = MANIFEST[name]
@@ -164,6 +172,39 @@ def test_a_large_message_behind_small_ones(feed: Any) -> None:
 def test_while_gathering_it_asks_for_the_message_and_no_more(receiver: Receiver) -> None:
     feed_as_buffer(receiver, message(10_000)[:4_000])
     assert len(receiver.getBuffer()) == 6_000
+
+
+def test_what_is_only_announced_takes_no_memory(feed: Any) -> None:
+    receiver = Receiver(Log(LARGE))
+    feed(receiver, message(1 << 20)[:32])
+    assert len(receiver.getBuffer()) == RECEIVE_SIZE
+    assert len(receiver._gather) == 32 + RECEIVE_SIZE
+
+
+@pytest.mark.parametrize("piece", [1000, RECEIVE_SIZE - 1, RECEIVE_SIZE, 1 << 20])
+def test_while_gathering_it_grows_with_what_has_come(piece: int) -> None:
+    receiver, data = Receiver(Log(LARGE)), message((1 << 20) - 7)
+    seen = set()
+    for each in pieces(data, piece):
+        feed_as_buffer(receiver, each)
+        seen.add(len(receiver._gather))
+        assert len(receiver._gather) <= max(2 * receiver.torn, receiver.torn + RECEIVE_SIZE)
+        assert len(receiver._gather) <= len(data)
+    assert receiver.got == data
+    assert not receiver._gather
+    assert len(seen) <= 6, "each growth copies what there is"
+
+
+def test_offsets_are_places_in_the_stream(feed: Any) -> None:
+    """Whatever was torn, gathered or dropped before."""
+    receiver = Receiver(Log(LARGE))
+    bad = bytearray(message(64, 2))
+    bad[40] ^= 1
+    large, good = message(200_000), message(100)
+    for data in (good, bytes(bad), large, bytes(bad), good[:50], good[50:] + bad, good + BROKEN):
+        feed(receiver, data)
+    assert receiver.first == [100, 200_164, 200_328]
+    assert [error.offset for error in receiver.broken] == [200_492]
 
 
 class Cost:

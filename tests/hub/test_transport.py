@@ -8,6 +8,7 @@ import stat
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -193,6 +194,24 @@ class TestEveryTransport:
         assert await slow.receive(1) == b""
         assert any_relay.factory.counters.ended[Ending.SHUTDOWN] == 2
 
+    async def test_a_drain_is_over_when_all_has_left(self, any_relay: Relay) -> None:
+        """A TCP transport still has bytes of its own to send when the peer is ended."""
+        sender, publisher = await any_relay.connect()
+        slow, _ = await any_relay.connect()
+        sent = b"".join(messages(100, 60_000))
+        sending = sender.send(sent)
+        await until(lambda: not sending.called or publisher.bytes_in == len(sent))  # type: ignore[attr-defined]
+        drained: Any = any_relay.factory.drain(PATIENCE)
+        await turns()
+        assert not drained.called
+        got = await slow.receive(len(sent) + 1)
+        await drained
+        assert not any(transport.connected for transport in any_relay.transports)
+        assert sent.startswith(got)
+        sender.close()
+        with suppress(OSError):
+            await sending
+
     async def test_one_that_closes_is_gone(self, any_relay: Relay) -> None:
         client, _ = await any_relay.connect()
         client.close()
@@ -261,19 +280,65 @@ class TestHeld:
         assert relay.factory.counters.dropped["torn"] == 1
 
 
+class TestClosedWithUnreadBytes:
+    """As publishers do: the kernel tells it as a reset, but nobody has vanished."""
+
+    @pytest.mark.parametrize("held", [False, True])
+    async def test_is_closed_and_not_reset(self, relay: Relay, held: bool) -> None:
+        sender, publisher = await relay.connect()
+        other, _ = await relay.connect()
+        consumer, _ = await relay.connect()
+        await other.send(unread := message())
+        assert await consumer.receive(64) == unread
+        await until(lambda: publisher.cursor.messages_out == 1)
+        if held:
+            publisher.hold()
+        sent = messages(20, 5000)
+        await sender.send(b"".join(sent))
+        sender.close()
+        if held:
+            await turns()
+            publisher.release()
+        assert await consumer.receive(20 * 5000) == b"".join(sent)
+        await until(lambda: relay.factory.departed)
+        assert relay.factory.departed[0].reason is Ending.CLOSED
+        assert relay.factory.departed[0].messages_in == 20
+
+    async def test_when_it_is_sent_to_first(self, relay: Relay) -> None:
+        """Sending takes the error away that receiving would have got."""
+        sender, publisher = await relay.connect()
+        other, _ = await relay.connect()
+        await other.send(message())
+        await until(lambda: publisher.cursor.messages_out == 1)
+        publisher.hold()
+        sent = messages(20, 5000)
+        await sender.send(b"".join(sent))
+        sender.close()
+        await other.send(message())
+        await until(lambda: publisher.state is State.MUTED)
+        publisher.release()
+        assert await other.receive(20 * 5000) == b"".join(sent)
+        await until(lambda: relay.factory.departed)
+        assert relay.factory.departed[0].reason is Ending.CLOSED
+        assert relay.factory.counters.missed["muted"] == 0
+
+
 class TestReadingSideShut:
-    async def test_goes_on_publishing(self, relay: Relay) -> None:
+    async def test_goes_on_publishing(self, relay: Relay, logged: Events) -> None:
         sender, publisher = await relay.connect()
         other, _ = await relay.connect()
         sender.socket.shutdown(socket.SHUT_RD)
         await other.send(message())
         await until(lambda: publisher.state is State.MUTED)
+        assert len(logged.lines("has shut its reading side")) == 1
         sent = b"".join(messages(5))
         await sender.send(sent)
         assert await other.receive(len(sent)) == sent
         assert publisher in list(relay.factory.peers)
         sender.close()
         await until(lambda: relay.factory.departed)
+        assert relay.factory.departed[0].reason is Ending.CLOSED
+        assert relay.factory.counters.missed["muted"] == 1
         assert relay.factory.departed[0].messages_in == 5
 
     async def test_inside_a_message(self, relay: Relay) -> None:
@@ -367,7 +432,8 @@ class TestPort:
 class FakeSocket:
     """A socket that does what the test says at each call."""
 
-    def __init__(self, *script: int | OSError) -> None:
+    def __init__(self, descriptor: int, *script: int | OSError) -> None:
+        self.fileno = lambda: descriptor
         self.script = list(script)
         self.calls = 0
         self.sent = bytearray()
@@ -389,6 +455,7 @@ class FakeSocket:
 
 
 WOULD_BLOCK = BlockingIOError(errno.EAGAIN, "")
+RESET = ConnectionResetError(errno.ECONNRESET, "")
 BROKEN_PIPE = BrokenPipeError(errno.EPIPE, "")
 ALL = 1 << 30
 
@@ -401,6 +468,10 @@ class BufferProtocol(Protocol):
         self.hold_after = ALL
         self.error: Exception | None = None
         self.ended: list[Failure] = []
+        self.readers_gone = 0
+
+    def reader_gone(self) -> None:
+        self.readers_gone += 1
 
     def getBuffer(self) -> memoryview:
         return memoryview(bytearray(65536))
@@ -460,7 +531,7 @@ class Made:
         self.transport.registerProducer(self.producer, True)
 
     def script(self, *steps: int | OSError) -> FakeSocket:
-        self.transport.socket = fake = FakeSocket(*steps)
+        self.transport.socket = fake = FakeSocket(self.ours.fileno(), *steps)
         return fake
 
     def close(self) -> None:
@@ -506,7 +577,11 @@ class TestReceiving:
 
     @pytest.mark.parametrize(
         ("step", "why"),
-        [(0, CONNECTION_DONE), (OSError(errno.ECONNRESET, ""), CONNECTION_LOST)],
+        [
+            (0, CONNECTION_DONE),
+            (ConnectionResetError(errno.ECONNRESET, ""), CONNECTION_DONE),
+            (OSError(errno.EIO, ""), CONNECTION_LOST),
+        ],
     )
     def test_the_end(self, made: Made, step: int | OSError, why: Exception) -> None:
         made.script(65536, step)
@@ -538,13 +613,46 @@ class TestSending:
         assert made.producer.calls == ["pause"]
         assert made.transport in made.reactor.writers
 
-    def test_to_one_that_reads_no_more(self, made: Made) -> None:
-        made.script(BROKEN_PIPE)
+    @pytest.mark.parametrize("step", [BROKEN_PIPE, RESET])
+    def test_to_one_that_has_closed(self, made: Made, step: OSError) -> None:
+        made.theirs.close()
+        made.script(step)
         assert made.transport.send(memoryview(self.DATA)) == 0
-        assert made.producer.calls == ["stop"]
+        assert (made.producer.calls, made.protocol.readers_gone) == (["stop"], 0)
+        assert made.transport not in made.reactor.writers
+        assert made.transport in made.reactor.readers, "what it has sent is still to be received"
+        assert made.protocol.ended == []
+
+    def test_to_one_that_has_shut_its_reading_side(self, made: Made) -> None:
+        made.theirs.shutdown(socket.SHUT_RD)
+        assert made.transport.send(memoryview(self.DATA)) == 0
+        assert (made.producer.calls, made.protocol.readers_gone) == ([], 1)
         assert made.transport not in made.reactor.writers
         assert made.transport in made.reactor.readers
         assert made.protocol.ended == []
+
+    @pytest.mark.parametrize("number", [errno.ENOBUFS, errno.ENOMEM, errno.EINTR])
+    def test_what_passes_is_as_if_it_was_full(self, made: Made, number: int) -> None:
+        made.script(OSError(number, ""), ALL)
+        assert made.transport.send(memoryview(self.DATA)) == 0
+        assert made.producer.calls == ["pause"]
+        made.transport.doWrite()
+        assert made.producer.calls == ["pause", "resume"]
+        assert made.transport.send(memoryview(self.DATA)) == len(self.DATA)
+
+    def test_queued_is_what_the_other_side_has_not_read(self, made: Made) -> None:
+        assert made.transport.queued() == 0
+        made.transport.send(memoryview(self.DATA))
+        first = made.transport.queued()
+        assert first >= len(self.DATA)
+        made.transport.send(memoryview(self.DATA))
+        assert made.transport.queued() > first
+        made.theirs.recv(len(self.DATA))
+        assert made.transport.queued() == first
+        made.theirs.recv(1)
+        assert made.transport.queued() == first, "the kernel counts in pieces"
+        made.theirs.recv(len(self.DATA))
+        assert made.transport.queued() == 0
 
     def test_is_bounded(self, made: Made) -> None:
         made.script(ALL)
@@ -621,7 +729,7 @@ class TestRest:
         made.theirs.close()
         made.transport.connectionLost(Failure(ConnectionLost()))
         assert made.protocol.received == [1000]
-        assert [failure.type for failure in made.protocol.ended] == [ConnectionLost]
+        assert [failure.type for failure in made.protocol.ended] == [ConnectionDone]
         assert made.ours.fileno() == -1
 
     def test_a_failure_in_it_does_not_keep_the_connection(self, made: Made) -> None:
@@ -673,6 +781,13 @@ class TestOrdinaryOutlet:
         assert transport.value() == b"before goodbye"
         assert transport.disconnecting
         assert transport.producer is None
+
+    def test_of_what_it_was_given_nothing_is_known_to_be_taken(self) -> None:
+        outlet = IOutlet(StringTransport())
+        assert outlet.queued() == 0
+        for length in (100, 200, 300):
+            outlet.send(memoryview(bytes(100)))
+            assert outlet.queued() == length
 
     def test_reads_no_more(self) -> None:
         transport = StringTransport()
