@@ -123,6 +123,7 @@ def test_a_burst_of_twenty_windows_reaches_the_faster_consumer(threads: Threads)
         fast, slow, publisher = relay.connect(), relay.connect(), relay.connect()
         threads.run(relay.wait_for_log, "peer disconnected: 3 .* reason=closed")
         threads.run(publish)
+        relay.wait_until(lambda now: now["held"] == 1)
         received, slowly = bytearray(), bytearray()
         while len(received) < len(burst):
             for _ in range(4):
@@ -160,7 +161,7 @@ def test_forty_publishers_lose_nothing_to_a_consumer_that_works(threads: Threads
     size, each = 8 * 1024, 128
     bursts = {source: messages(source, each, size) for source in range(20, 60)}
     total = sum(len(b"".join(burst)) for burst in bursts.values())
-    with Relay("--backlog", "8M") as relay:
+    with Relay("--backlog", "8M", "--max-message", "512K") as relay:
         publishers = {source: relay.connect() for source in bursts}
         consumer = relay.connect()
         for source, burst in bursts.items():

@@ -135,7 +135,7 @@ class TestEnd:
             relay.stop()
             out, err = tail.communicate(timeout=PATIENCE)
         assert (tail.returncode, out) == (1, b"")
-        assert err.startswith(b"signal-relay: the relay closed the connection: it is leaving, or ")
+        assert err.startswith(b"signal-relay: the relay closed the connection: it is gone, or ")
         assert err.count(b"\n") == 1
 
     def test_relay_refuses_and_tells_why(self, start_relay):

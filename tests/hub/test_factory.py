@@ -256,7 +256,7 @@ class TestDropped:
         client = hub.connect()
         client.send(*[self.bad()] * 100)
         assert hub.counters.dropped[Rejection.CHECKSUM] == 100
-        assert len(logged.lines("dropped 1 messages")) == LINES_PER_SECOND
+        assert len(logged.lines("dropped messages: 1, ")) == LINES_PER_SECOND
         clock.advance(1)
         client.send(self.bad())
         assert "(90 such lines left out before)" in logged.lines("dropped")[-1]
@@ -265,15 +265,15 @@ class TestDropped:
         client = hub.connect()
         client.send(*messages(10), self.bad()[:40], self.bad()[40:] + message() + self.bad())
         (line,) = logged.lines("dropped")
-        assert "dropped 2 messages" in line
-        assert "first checksum at byte 640: " in line
+        assert "dropped messages: 2, " in line
+        assert "reason=checksum, the first at byte 640 of its stream: " in line
 
     def test_a_chunk_is_one_line(self, hub: Hub, logged: Events) -> None:
         wrong_domain = bytearray(message())
         wrong_domain[4] = 1
         hub.connect().send(self.bad() + bytes(wrong_domain) + self.bad())
-        (line,) = logged.lines("dropped 3 messages: peer 1 (")
-        assert "first checksum at byte 0" in line
+        (line,) = logged.lines("dropped messages: 3, peer 1 (")
+        assert "reason=checksum, the first at byte 0 " in line
         assert hub.counters.dropped[Rejection.CHECKSUM] == 2
         assert hub.counters.dropped[Rejection.DOMAIN] == 1
 
@@ -560,9 +560,7 @@ class TestOvertaking:
         assert hub.factory.log.messages == hub.counters.messages_received
 
 
-def test_one_that_is_overtaken_while_it_is_received_from_is_not_held(
-    hub: Hub, clock: Any
-) -> None:
+def test_one_that_is_overtaken_while_it_is_received_from_is_not_held(hub: Hub, clock: Any) -> None:
     """What it sent is delivered; but nothing would ever take note that it is gone."""
     log = hub.factory.log
     sender, slow, both = hub.connect(), hub.connect(room=0), hub.connect(room=10)
@@ -608,11 +606,11 @@ class TestLines:
         for _ in range(50):
             hub.connect().send(BROKEN)
         assert hub.counters.dropped[Rejection.MAGIC] == hub.counters.ended[Ending.MAGIC] == 50
-        assert len(logged.lines("broken stream")) == LINES_PER_SECOND
+        assert len(logged.lines("reason=magic, the first")) == LINES_PER_SECOND
         clock.advance(1)
         hub.finish_aborted()
         hub.connect().send(BROKEN)
-        assert "(40 such lines left out before)" in logged.lines("broken stream")[-1]
+        assert "(40 such lines left out before)" in logged.lines("reason=magic, the first")[-1]
 
     def test_of_one_kind_take_nothing_from_another(self, hub: Hub, logged: Events) -> None:
         bad = bytearray(message())
@@ -624,16 +622,16 @@ class TestLines:
         hub.factory.max_peers = 1
         for _ in range(50):
             hub.connect()
-        for kind in ("dropped 1 messages", "broken stream", "connection refused"):
+        for kind in ("=checksum, the first", "=magic, the first", "connection refused"):
             lines = logged.lines(kind)
             assert len(lines) == LINES_PER_SECOND
-            assert all("(0 such lines left out before)" in line for line in lines)
+            assert not any("left out" in line for line in lines)
 
     def test_a_broken_stream_is_told_by_its_place_in_it(self, hub: Hub, logged: Events) -> None:
         client = hub.connect()
         client.send(*messages(10), message()[:50], message()[50:] + BROKEN)
-        assert len(logged.lines("broken stream: peer 1 (")) == 1
-        assert ": magic at byte 704: " in logged.lines("broken stream")[0]
+        (line,) = logged.lines("dropped messages: 1, peer 1 (")
+        assert "reason=magic, the first at byte 704 of its stream: " in line
         told = parse_error(client.received)
         assert told is not None
         assert told.text.startswith("magic at byte 704: ")

@@ -470,8 +470,11 @@ class TestErrors:
         assert client.closed
         assert any_hub.counters.dropped[rejection] == 1
         assert any_hub.counters.ended[ending] == 1
-        assert len(logged.lines("broken stream: peer 2 (")) == 1
-        assert len(logged.lines(f"reason={ending}")) == 1
+        assert len(logged.lines(f"reason={rejection}, the first at byte 64 ")) == 1
+        assert (
+            len(logged.lines(f"peer disconnected: {client.protocol.identity}, reason={ending}"))
+            == 1
+        )
 
     def test_follows_whole_messages(self, any_hub: Hub) -> None:
         publisher, client = any_hub.connect(), any_hub.connect()
@@ -567,7 +570,10 @@ class TestEndings:
         client.protocol.end(Ending.FAULT)
         any_hub.finish()
         assert any_hub.counters.ended == dict.fromkeys(Ending, 0) | {ending: 1}
-        assert len(logged.lines(f"reason={ending}")) == 1
+        assert (
+            len(logged.lines(f"peer disconnected: {client.protocol.identity}, reason={ending}"))
+            == 1
+        )
 
     def test_a_torn_message_is_counted(self, any_hub: Hub) -> None:
         consumer, client = any_hub.connect(), any_hub.connect()
@@ -606,7 +612,7 @@ class TestBadMessages:
         assert consumer.received == b"".join(good)
         assert not client.closed
         assert any_hub.counters.dropped[Rejection.CHECKSUM] == 1
-        assert logged.level_of("dropped 1 messages: peer 2 (") == "warn"
+        assert logged.level_of("dropped messages: 1, peer 2 (") == "warn"
 
 
 class TestHold:

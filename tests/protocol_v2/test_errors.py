@@ -22,9 +22,9 @@ def test_can_be_told_from_further_ahead(by: int) -> None:
 
 
 def test_moves_add_up_and_keep_the_kind() -> None:
-    class Other(WireError):
+    class OtherError(WireError):
         pass
 
-    moved = Other(Rejection.TLV, 1, "odd").moved(10).moved(100)
-    assert type(moved) is Other
+    moved = OtherError(Rejection.TLV, 1, "odd").moved(10).moved(100)
+    assert type(moved) is OtherError
     assert moved.offset == 111

@@ -31,6 +31,7 @@ PEER = IDENTITY | {
     "messages_out": int,
     "bytes_out": int,
     "bytes_behind": int,
+    "messages_missed": int,
 }
 DEPARTURE = IDENTITY | {"reason": str, "at": float, "messages_in": int, "messages_out": int}
 SHAPE = {
