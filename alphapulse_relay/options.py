@@ -246,6 +246,8 @@ def _read_file(config: _Given) -> dict[str, _Given]:
         raise OptionError(message, os.EX_CONFIG) from error
     except ValueError as error:
         raise OptionError(f"{where}: {path} is not TOML: {error}", os.EX_CONFIG) from error
+    except RecursionError:
+        raise OptionError(f"{where}: {path} is nested too deeply", os.EX_CONFIG) from None
     return {name: _from_toml(name, value, path) for name, value in content.items()}
 
 
@@ -256,15 +258,20 @@ def _from_toml(name: str, value: object, path: str) -> _Given:
         hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(_BY_NAME)}"
         raise OptionError(f"--config: {path}: unknown key {name!r}: {hint}", os.EX_CONFIG)
     origin = f" (from {path})"
+    try:
+        shown = repr(value)
+    except (ValueError, RecursionError):  # more digits, or brackets, than Python writes
+        message = f"--{name}{origin}: the value is too long or nested too deeply"
+        raise OptionError(message, os.EX_CONFIG) from None
     if option.repeat:
         if isinstance(value, list) and all(isinstance(text, str) for text in value):
             return _Given(value, origin, os.EX_CONFIG)
-        message = f"--{name}{origin}: {value!r} is not a list of strings"
+        message = f"--{name}{origin}: {shown} is not a list of strings"
     elif type(value) in option.types:
         return _Given(str(value), origin, os.EX_CONFIG)
     else:
         accepted = " or a number" if len(option.types) > 1 else f', such as "{option.default}"'
-        message = f"--{name}{origin}: {value!r} is not a string{accepted}"
+        message = f"--{name}{origin}: {shown} is not a string{accepted}"
     raise OptionError(message, os.EX_CONFIG)
 
 

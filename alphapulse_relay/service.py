@@ -30,8 +30,9 @@ __all__ = ["Options", "SignalRelayService", "makeService"]
 
 DRAIN_SECONDS = 5.0
 """How long a relay that was told to leave waits for consumers to take what was sent to them."""
-SPARE_DESCRIPTORS = 64
-"""Descriptors beyond the peers': listeners, log, epoll, side port, and those being refused."""
+SPARE_DESCRIPTORS = 256
+"""Descriptors beyond the peers': listeners, log, epoll, side port, and those being refused, of
+which a port accepts 100 in a turn."""
 
 
 class ListenerService(Service):
@@ -63,6 +64,7 @@ class ListenerService(Service):
     def stopService(self) -> Deferred[None]:
         """Accept no more, then remove the socket."""
         super().stopService()
+        self._port.doRead()  # who has connected and not been accepted may have sent something
         stopped: Deferred[None] = maybeDeferred(self._port.stopListening)
         return stopped.addCallback(lambda _: self._path.release())
 

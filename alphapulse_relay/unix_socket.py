@@ -55,7 +55,7 @@ class SocketPath:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.lock_path = path.with_name(path.name + ".lock")
+        self.lock_path = path.parent / f"{path.name}.lock"
         self._lock: int | None = None
         self._socket: int | None = None
 
@@ -64,7 +64,7 @@ class SocketPath:
 
         Raises :class:`StartError` as that does, except for the lock, which is not looked at.
         """
-        self._check_length()
+        self._check_path()
         directory = self.path.parent
         if os.path.lexists(directory):
             self._check_directory()
@@ -84,7 +84,7 @@ class SocketPath:
         to, and with 78 if the path is of no use: too long, not a socket, in a directory that
         others control, or out of reach.
         """
-        self._check_length()
+        self._check_path()
         self._make_directory()
         self._check_directory()
         try:
@@ -113,7 +113,9 @@ class SocketPath:
             self._socket = None
         self._drop_lock()
 
-    def _check_length(self) -> None:
+    def _check_path(self) -> None:
+        if not self.path.name:
+            raise StartError(f"{self.path} is a directory: choose another --socket")
         length = len(os.fsencode(self.path))
         if length > SUN_PATH_MAX:
             raise StartError(

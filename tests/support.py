@@ -12,8 +12,10 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
@@ -87,16 +89,28 @@ class Relay:
         """Signal the process, take the rest of its log and return its exit status."""
         self.process.send_signal(number)
         assert self.process.stdout is not None
-        self.log += self.process.stdout.readlines()
+        with self._patience():
+            self.log += self.process.stdout.readlines()
         return self.process.wait(PATIENCE)
+
+    @contextmanager
+    def _patience(self) -> Iterator[None]:
+        """Kill the process after a while, which ends its log: so nothing waits for ever."""
+        watchdog = threading.Timer(PATIENCE, self.process.kill)
+        watchdog.start()
+        try:
+            yield
+        finally:
+            watchdog.cancel()
 
     def wait_for_log(self, pattern: str) -> str:
         """Return the first line of the log, from the last one read on, that has the pattern."""
         assert self.process.stdout is not None
-        for line in self.process.stdout:
-            self.log.append(line)
-            if re.search(pattern, line):
-                return line
+        with self._patience():
+            for line in self.process.stdout:
+                self.log.append(line)
+                if re.search(pattern, line):
+                    return line
         raise AssertionError(f"the relay never logged {pattern!r}:\n{''.join(self.log)}")
 
     def connect(self, *, joined: bool = True) -> "Client":

@@ -274,6 +274,26 @@ class TestWrongValues:
         assert wrong.value.status == 78
 
     @pytest.mark.parametrize(
+        "value", [f"0x{'F' * 5000}", f"[0x{'F' * 5000}]"], ids=["number", "list"]
+    )
+    @pytest.mark.parametrize("name", ["max-peers", "listen", "hold"])
+    def test_too_long_in_the_file(self, tmp_path, name, value):
+        config = toml(tmp_path, f"{name} = {value}")
+        with pytest.raises(OptionError) as wrong:
+            settings_from({"config": config}, {})
+        what = "the value is too long or nested too deeply"
+        assert str(wrong.value) == f"--{name} (from {config}): {what}"
+        assert wrong.value.status == 78
+
+    @pytest.mark.parametrize(
+        "text", [f"hold = {'[' * 3000}", f"hold{'.a' * 3000} = 1"], ids=["list", "keys"]
+    )
+    def test_nested_too_deeply(self, tmp_path, text):
+        with pytest.raises(OptionError, match="nested too deeply") as wrong:
+            settings_from({"config": toml(tmp_path, text)}, {})
+        assert wrong.value.status == 78
+
+    @pytest.mark.parametrize(
         ("key", "hint"),
         [
             ("hodl", "did you mean hold?"),

@@ -18,6 +18,7 @@ from alphapulse_relay.protocol_v2.control import ErrorCode, parse_error
 from alphapulse_relay.protocol_v2.errors import Rejection
 from alphapulse_relay.protocol_v2.framing import MessageReader
 from alphapulse_relay.protocol_v2.header import Header
+from alphapulse_relay.service import DRAIN_SECONDS
 from tests.support import (
     MANIFEST,
     PATIENCE,
@@ -211,8 +212,8 @@ def test_sigterm_with_a_broken_stream_still_delivers_what_is_good() -> None:
         left = sender.fill(burst)
         while relay.status()["held"] == 0:
             left = sender.fill(left)
+            assert left, "the publisher was never held"
         left = sender.fill(left)
-        assert left
         broken.send(good[0])
         relay.wait_until(lambda now: now["held"] == 2)
         broken.send(good[1] + b"this is no header of a message".ljust(32) + good[2])
@@ -285,9 +286,11 @@ def test_a_second_signal_does_not_wait_for_a_consumer_that_stalls() -> None:
         relay.wait_until(lambda now: now["peers"][0]["state"] == "behind")
         relay.process.send_signal(signal.SIGTERM)
         relay.wait_for_log("SIGTERM: leaving")
+        second = time.monotonic()
         relay.process.send_signal(signal.SIGINT)
         relay.wait_for_log("SIGINT: leaving at once")
         assert relay.stop(0) == 0
+        assert time.monotonic() - second < DRAIN_SECONDS / 2
 
 
 def test_a_live_relay_is_an_error_and_a_dead_one_is_replaced() -> None:
@@ -359,6 +362,9 @@ def test_a_daemon_runs_until_it_is_told_to_leave() -> None:
         with socket.socket(socket.AF_UNIX) as peer:
             peer.settimeout(PATIENCE)
             peer.connect(str(relay.directory / "daemon.sock"))
+            deadline = time.monotonic() + PATIENCE
+            while "peer connected" not in (relay.directory / "log").read_text():
+                assert time.monotonic() < deadline
             os.kill(int((relay.directory / "pid").read_text()), signal.SIGTERM)
             assert peer.recv(1) == b""
 

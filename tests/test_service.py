@@ -198,12 +198,12 @@ def test_the_log_observer_reaches_the_application_unless_it_is_left_to_twistd(
 @pytest.mark.parametrize(
     ("soft", "hard", "may_raise_hard", "peers", "limit"),
     [
-        (1024, 4096, True, 10_000, (10_064, 10_064)),
-        (1024, 4096, False, 4032, (4096, 4096)),
-        (1024, 20_000, True, 10_000, (10_064, 20_000)),
+        (1024, 4096, True, 10_000, (10_256, 10_256)),
+        (1024, 4096, False, 3840, (4096, 4096)),
+        (1024, 20_000, True, 10_000, (10_256, 20_000)),
         (20_000, 20_000, False, 10_000, (20_000, 20_000)),
         (resource.RLIM_INFINITY, resource.RLIM_INFINITY, False, 10_000, None),
-        (1024, resource.RLIM_INFINITY, False, 10_000, (10_064, resource.RLIM_INFINITY)),
+        (1024, resource.RLIM_INFINITY, False, 10_000, (10_256, resource.RLIM_INFINITY)),
     ],
 )
 def test_the_limit_of_open_files_is_raised_as_far_as_may_be(

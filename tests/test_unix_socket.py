@@ -98,6 +98,11 @@ def is_free(path):
         return True
 
 
+def test_a_path_without_a_name():
+    assert_refused(Path("/"), "/ is a directory: choose another --socket")
+    assert not Path("/.lock").exists()
+
+
 class TestDirectory:
     def test_is_made_with_its_parents_whatever_the_umask(self, directory):
         umask = os.umask(0o077)

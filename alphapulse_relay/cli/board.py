@@ -12,6 +12,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from alphapulse_relay.cli.numbers import counted
 from alphapulse_relay.cli.snapshot import Departed, Party, Peer, Snapshot
 
 NARROW = 60
@@ -86,7 +87,7 @@ def _head(now: Snapshot, rates: Flow | None) -> Text:
 
 
 def _total(messages: int, rate: float | None) -> str:
-    return f"{messages:,} messages" + ("" if rate is None else f", {rate:,.0f}/s")
+    return counted(messages, "message", ",") + ("" if rate is None else f", {rate:,.0f}/s")
 
 
 def _counts(counts: Mapping[str, int]) -> Text:
@@ -97,10 +98,10 @@ def _counts(counts: Mapping[str, int]) -> Text:
 
 
 def _peers(peers: Iterable[Peer], rates: Flow | None, width: int, rows: int | None) -> Table:
-    """Return the table of peers: oldest first, or the busiest ones if there is not room for all."""
+    """Return the table of peers: oldest first, or what matters if there is not room for all."""
     everybody = list(peers)
     if rows is not None and len(everybody) > rows:
-        everybody = sorted(everybody, key=lambda peer: _busy(peer, rates), reverse=True)[:rows]
+        everybody = sorted(everybody, key=lambda peer: _weight(peer, rates), reverse=True)[:rows]
     cells = [_peer_cells(peer, rates, width) for peer in everybody]
     headings = {"#", "pid", "uid", "in/s", "out/s", "in", "out", "behind"}
     table = _table("peers", list(_peer_cells(_NOBODY, rates, width)), right=headings)
@@ -110,6 +111,11 @@ def _peers(peers: Iterable[Peer], rates: Flow | None, width: int, rows: int | No
 
 
 _NOBODY = Peer(0, None, None, "", 0, 0, "", 0)
+
+
+def _weight(peer: Peer, rates: Flow | None) -> tuple[bool, bool, float]:
+    """Return what sorts peers: those muted or behind are the last, before them who publishes."""
+    return peer.state != "live", peer.messages_in > 0, _busy(peer, rates)
 
 
 def _busy(peer: Peer, rates: Flow | None) -> float:

@@ -35,6 +35,8 @@ class TableParameter(click.ParamType[SignalTable]):
             self.fail(f"{value}: not UTF-8", param, ctx)
         except LayoutError as error:
             self.fail(str(error), param, ctx)
+        except (ValueError, RecursionError):  # more digits, or brackets, than Python takes
+            self.fail(f"{value}: a number is too long, or nested too deeply", param, ctx)
 
     def shell_complete(
         self, _ctx: click.Context, _param: click.Parameter, incomplete: str

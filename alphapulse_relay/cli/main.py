@@ -1,11 +1,13 @@
 """``signal-relay``: the group of commands, and how any of them ends.
 
-Knows which commands there are and what an interrupt or a closed pipe means; what a command does,
-it does not know.
+Knows which commands there are and what an interrupt, a closed pipe or a full disk means; what a
+command does, it does not know.
 """
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import click
@@ -15,7 +17,7 @@ from alphapulse_relay.cli.completion import PROGRAM, completion
 from alphapulse_relay.cli.send import send
 from alphapulse_relay.cli.status import status
 from alphapulse_relay.cli.tail import tail
-from alphapulse_relay.cli.words import examples
+from alphapulse_relay.cli.words import Failure, examples
 
 INTERRUPTED = 130
 """Exit status after Ctrl-C: 128 and the number of SIGINT, as shells have it."""
@@ -24,16 +26,42 @@ INTERRUPTED = 130
 class Program(click.Group):
     """A group whose commands end without a traceback when they are cut short."""
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the arguments, or print the help or the version."""
+        with _ending(ctx):
+            return super().parse_args(ctx, args)
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command."""
-        try:
+        with _ending(ctx):
             return super().invoke(ctx)
-        except KeyboardInterrupt:
-            ctx.exit(INTERRUPTED)
-        except BrokenPipeError:
-            # Whoever read our output has enough; nothing may be flushed into the pipe any more.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            ctx.exit(0)
+
+
+@contextmanager
+def _ending(ctx: click.Context) -> Iterator[None]:
+    """End what is done with the exit status, and the line, that are due."""
+    try:
+        try:
+            yield
+        finally:
+            if sys.stdout is not None:
+                sys.stdout.flush()  # what cannot be written is told here, not at the very end
+    except KeyboardInterrupt:
+        ctx.exit(INTERRUPTED)
+    except BrokenPipeError:
+        # Whoever read our output has enough.
+        _discard_output()
+        ctx.exit(0)
+    except OSError as error:
+        _discard_output()
+        where = f"{error.filename}: " if error.filename else ""
+        raise Failure(f"cannot go on: {where}{error.strerror or error}") from None
+
+
+def _discard_output() -> None:
+    """Let nothing be flushed any more to where it could not be written."""
+    if sys.stdout is not None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @click.group(
@@ -52,7 +80,8 @@ def cli() -> None:
 
     The relay itself is started with "twistd -n signal-relay".
 
-    Exit status: 0 done, 1 no relay or the relay closed the connection, 2 wrong usage, 130 Ctrl-C.
+    Exit status: 0 done, 1 no relay, the relay closed the connection or the output cannot be
+    written, 2 wrong usage, 130 Ctrl-C.
     """
 
 

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 
 import click
 
+from alphapulse_relay.cli.numbers import counted
 from alphapulse_relay.protocol_v2.errors import WireError
 from alphapulse_relay.protocol_v2.header import Domain, Flags, Header
 from alphapulse_relay.protocol_v2.signals import Signal, SignalTable
@@ -35,7 +36,7 @@ class Contents:
 def read_contents(message: bytes, header: Header) -> Contents:
     """Return the TLVs of a whole message."""
     if not header.legacy and header.flags & Flags.ZSTD:
-        return Contents((), f"compressed with zstd, {header.payload_size} bytes")
+        return Contents((), f"compressed with zstd, {counted(header.payload_size, 'byte')}")
     try:
         return Contents(tuple(parse_tlvs(message)))
     except WireError as error:

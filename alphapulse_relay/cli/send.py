@@ -6,10 +6,11 @@ Knows what the options mean, and keeps the account of what was sent. The bytes c
 
 import os
 import stat
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import BinaryIO
+from typing import IO, Any, BinaryIO
 
 import click
 from rich.console import Console
@@ -25,6 +26,7 @@ from rich.progress import (
 
 from alphapulse_relay.cli.connection import connect, socket_option
 from alphapulse_relay.cli.layouts import TypeParameter, layouts_option, type_names, type_number
+from alphapulse_relay.cli.numbers import FiniteRange, counted
 from alphapulse_relay.cli.outgoing import Piece, Turn, blocks, built_pieces, file_pieces
 from alphapulse_relay.cli.publisher import Publisher
 from alphapulse_relay.cli.words import examples, say
@@ -33,6 +35,8 @@ from alphapulse_relay.protocol_v2.tlv import build_tlv
 
 SHOW_INTERVAL = 0.1
 """Seconds between looks of the progress bar at the account: it costs more than a message."""
+LEAST_RATE = 1e-5
+"""Messages a second: about one a day."""
 STRATEGY_SOURCE = 20
 """The first of the source numbers that are the strategies' (20-39)."""
 
@@ -57,9 +61,24 @@ class Account:
         seconds = time.monotonic() - self._started
         rate = self.messages / seconds if seconds else 0.0
         return (
-            f"sent {self.messages} messages, {self.bytes} bytes in {seconds:.3f} s "
-            f"({rate:.0f} messages/s)"
+            f"sent {counted(self.messages, 'message')}, {counted(self.bytes, 'byte')} "
+            f"in {seconds:.3f} s ({rate:.0f} messages/s)"
         )
+
+
+class InputFile(click.File):
+    """A file to read, which is opened at once; "-" is standard input."""
+
+    def __init__(self) -> None:
+        super().__init__("rb", lazy=False)
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> IO[Any]:
+        """Open the file."""
+        if value == "-" and sys.stdin is None:
+            self.fail("standard input is closed", param, ctx)
+        return super().convert(value, param, ctx)
 
 
 class Pace:
@@ -85,11 +104,9 @@ class Pace:
         "signal-relay send --type SignalIdentity --source 21 --rate 10 --count 0",
     ),
 )
-@click.argument("files", nargs=-1, type=click.File("rb", lazy=False), metavar="[FILE]...")
+@click.argument("files", nargs=-1, type=InputFile(), metavar="[FILE]...")
 @socket_option
-@click.option(
-    "--rate", type=click.FloatRange(min=0, min_open=True), help="Messages a second, at most."
-)
+@click.option("--rate", type=FiniteRange(min=LEAST_RATE), help="Messages a second, at most.")
 @click.option(
     "--type", "-t", "type_text", type=TypeParameter(), help="Build messages of this type."
 )

@@ -18,8 +18,16 @@ from alphapulse_relay.cli.words import Failure, printable
 PATH = "/api/status"
 TIMEOUT = 5.0
 """Seconds until a side port that does not answer counts as missing."""
+LARGEST = 1 << 64
+"""More than any count of a relay's; of such numbers a board can still be made."""
+LATEST = 1e11
+"""Seconds since the epoch that a calendar still has: in the year 5138."""
 SIZE_LIMIT = 64 * 1024 * 1024
 """Bytes of an answer that are read: 10,000 peers take 4 MiB."""
+
+
+_IN_PATH = "/%!$&'()*+,;=:@"
+_IN_QUERY = f"{_IN_PATH}?"
 
 
 @dataclass(frozen=True)
@@ -37,12 +45,12 @@ class Party:
     def fields(entry: Mapping[str, Any]) -> dict[str, Any]:
         """Return what these fields are in an entry of the document."""
         return {
-            "number": int(entry["number"]),
-            "pid": entry["pid"],
-            "uid": entry["uid"],
+            "number": _count(entry["number"]),
+            "pid": _id(entry["pid"]),
+            "uid": _id(entry["uid"]),
             "name": printable(str(entry["name"] or entry["address"] or entry["transport"])),
-            "messages_in": int(entry["messages_in"]),
-            "messages_out": int(entry["messages_out"]),
+            "messages_in": _count(entry["messages_in"]),
+            "messages_out": _count(entry["messages_out"]),
         }
 
 
@@ -58,7 +66,7 @@ class Peer(Party):
         """Read an entry of ``peers``."""
         fields = cls.fields(entry)
         return cls(
-            **fields, state=printable(entry["state"]), bytes_behind=int(entry["bytes_behind"])
+            **fields, state=printable(entry["state"]), bytes_behind=_count(entry["bytes_behind"])
         )
 
 
@@ -73,7 +81,7 @@ class Departed(Party):
     def read(cls, entry: Mapping[str, Any]) -> Self:
         """Read an entry of ``departed``."""
         fields = cls.fields(entry)
-        return cls(**fields, reason=printable(entry["reason"]), at=float(entry["at"]))
+        return cls(**fields, reason=printable(entry["reason"]), at=_seconds(entry["at"]))
 
 
 @dataclass(frozen=True)
@@ -99,13 +107,13 @@ class Snapshot:
         counters = document["counters"]
         return cls(
             version=printable(document["version"]),
-            pid=int(document["pid"]),
-            started_at=float(document["started_at"]),
-            uptime=float(document["uptime_seconds"]),
+            pid=_count(document["pid"]),
+            started_at=_seconds(document["started_at"]),
+            uptime=_seconds(document["uptime_seconds"]),
             ready=bool(document["ready"]),
-            held=int(document["held"]),
-            messages_in=int(counters["messages_received"]),
-            messages_out=int(counters["messages_delivered"]),
+            held=_count(document["held"]),
+            messages_in=_count(counters["messages_received"]),
+            messages_out=_count(counters["messages_delivered"]),
             dropped=_nonzero(counters["dropped"]),
             missed=_nonzero(counters["missed"]),
             peers=tuple(map(Peer.read, document["peers"])),
@@ -114,16 +122,37 @@ class Snapshot:
 
 
 def _nonzero(counts: Mapping[str, int]) -> dict[str, int]:
-    return {printable(reason): int(number) for reason, number in counts.items() if number}
+    return {printable(reason): _count(number) for reason, number in counts.items() if number}
+
+
+def _count(value: object) -> int:
+    if not isinstance(value, int) or not 0 <= value <= LARGEST:
+        raise ValueError("not a count")
+    return value
+
+
+def _id(value: object) -> int | None:
+    return None if value is None else _count(value)
+
+
+def _seconds(value: object) -> float:
+    if not isinstance(value, int | float) or not 0 <= value <= LATEST:
+        raise ValueError("not a time in seconds")
+    return float(value)
 
 
 def status_url(text: str) -> str:
-    """Return the document's URL; the path may be left out. Raises ``ValueError``."""
-    parts = urllib.parse.urlsplit(text)
+    """Return the document's URL; without ``http://`` or a path it has ours. Raises ``ValueError``."""
+    parts = urllib.parse.urlsplit(text if "://" in text else f"http://{text}")
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         raise ValueError("not a URL such as http://127.0.0.1:9750")
     _ = parts.port  # raises
-    return parts._replace(path=PATH if parts.path in {"", "/"} else parts.path).geturl()
+    try:
+        parts.hostname.encode("idna")
+    except UnicodeError:
+        raise ValueError(f"{parts.hostname!r} cannot be the name of a host") from None
+    path = PATH if parts.path in {"", "/"} else urllib.parse.quote(parts.path, _IN_PATH)
+    return parts._replace(path=path, query=urllib.parse.quote(parts.query, _IN_QUERY)).geturl()
 
 
 def fetch(url: str) -> dict[str, Any]:
@@ -136,7 +165,8 @@ def fetch(url: str) -> dict[str, Any]:
     except urllib.error.HTTPError as error:
         with error:
             raise Failure(f"{url} answers {error.code} {error.reason}: see --url") from None
-    except (OSError, http.client.HTTPException) as error:
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        # ValueError: where a redirection leads to need not be a URL.
         raise Failure(
             f"no answer from {url}: {_reason(error)}: is the relay running, and its side port "
             "where --url says (twistd -n signal-relay --web)?"
@@ -144,9 +174,9 @@ def fetch(url: str) -> dict[str, Any]:
     try:
         document = json.loads(text)
     except (ValueError, RecursionError):
-        raise _not_a_status(url) from None
+        raise not_a_status(url) from None
     if not isinstance(document, dict):
-        raise _not_a_status(url)
+        raise not_a_status(url)
     return document
 
 
@@ -156,10 +186,11 @@ def look(url: str) -> Snapshot:
     try:
         return Snapshot.read(document)
     except (ValueError, KeyError, TypeError, AttributeError):
-        raise _not_a_status(url) from None
+        raise not_a_status(url) from None
 
 
-def _not_a_status(url: str) -> Failure:
+def not_a_status(url: str) -> Failure:
+    """Return how to tell that something else answers."""
     return Failure(f"{url} answers, but not with a relay's status: see --url")
 
 

@@ -12,13 +12,16 @@ from rich.console import Console
 from rich.live import Live
 
 from alphapulse_relay.cli.board import DEPARTED_SHOWN, board, flow
-from alphapulse_relay.cli.snapshot import Snapshot, fetch, look, status_url
-from alphapulse_relay.cli.words import Failure, examples
+from alphapulse_relay.cli.numbers import FiniteRange
+from alphapulse_relay.cli.snapshot import Snapshot, fetch, look, not_a_status, status_url
+from alphapulse_relay.cli.words import Failure, examples, standard_output
 
 DEFAULT_URL = "http://127.0.0.1:9750"
 OTHER_LINES = 14 + DEPARTED_SHOWN
 """Lines of the board that are not rows of peers, with some to spare where the head wraps."""
 LEAST_ROWS = 3
+LEAST_INTERVAL, MOST_INTERVAL = 0.1, 86_400.0
+"""Seconds."""
 
 
 @click.command(
@@ -43,7 +46,7 @@ LEAST_ROWS = 3
 @click.option(
     "--interval",
     "-i",
-    type=click.FloatRange(min=0.1),
+    type=FiniteRange(LEAST_INTERVAL, MOST_INTERVAL),
     default=1.0,
     show_default=True,
     help="Seconds between two looks.",
@@ -56,10 +59,16 @@ def status(url: str, once: bool, as_json: bool, interval: float) -> None:
     "behind" (its socket is full; "behind" tells how many bytes wait for it) or "muted" (it
     publishes and never reads: nothing is sent to it).
     """
+    out = standard_output()
     if as_json:
-        click.echo(json.dumps(fetch(url), indent=2))
+        document = fetch(url)
+        try:
+            text = json.dumps(document, indent=2)
+        except RecursionError:
+            raise not_a_status(url) from None
+        click.echo(text)
         return
-    console = Console(highlight=False)
+    console = Console(file=out, highlight=False)
     if once or not console.is_terminal:
         console.print(board(look(url), None, console.width))
     else:

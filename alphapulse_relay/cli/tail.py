@@ -6,7 +6,6 @@ message looks, ``render`` knows.
 
 import select
 import socket
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
@@ -28,7 +27,7 @@ from alphapulse_relay.cli.layouts import (
     source_numbers,
     type_numbers,
 )
-from alphapulse_relay.cli.words import Failure, examples
+from alphapulse_relay.cli.words import Failure, examples, standard_output
 from alphapulse_relay.protocol_v2.control import ErrorMessage, parse_error
 from alphapulse_relay.protocol_v2.errors import WireError
 from alphapulse_relay.protocol_v2.framing import MessageReader
@@ -161,7 +160,7 @@ def tail(
     """
     if sum((as_json, with_hex, raw)) > 1:
         raise click.UsageError("--json, --hex and --raw exclude each other.")
-    out = sys.stdout.buffer
+    out = standard_output().buffer
     if raw and out.isatty():
         raise click.UsageError("--raw writes bytes that are not for a terminal: redirect them.")
     show = _renderer(table, as_json, with_hex, raw)

@@ -4,7 +4,8 @@ Knows click; neither sockets nor messages.
 """
 
 import sys
-from typing import IO, Any
+from contextlib import suppress
+from typing import IO, Any, TextIO
 
 import click
 
@@ -18,10 +19,20 @@ class Failure(click.ClickException):
 
 
 def say(text: str) -> None:
-    """Print one line to standard error, as this program's."""
+    """Print one line to standard error, as this program's; lost if that cannot be written."""
+    if sys.stderr is None:
+        return
     # Not by click.echo: it would go past a progress bar, which replaces sys.stderr meanwhile.
-    sys.stderr.write(f"signal-relay: {printable(text)}\n")
-    sys.stderr.flush()
+    with suppress(OSError):
+        sys.stderr.write(f"signal-relay: {printable(text)}\n")
+        sys.stderr.flush()
+
+
+def standard_output() -> TextIO:
+    """Return standard output; raises :class:`Failure` if we were started without one."""
+    if sys.stdout is None:
+        raise Failure("standard output is closed")
+    return sys.stdout
 
 
 def printable(text: str) -> str:

@@ -25,6 +25,7 @@ class Cursor:
         # Where the cursor would stand, in bytes and messages, had it been given nothing.
         self._bytes_mark = log.head
         self._messages_mark = log.messages
+        self._counted = (log.head, log.messages)  # a position, and the messages before it
         self._away: tuple[int, int] | None = None  # bytes and messages delivered, while away
 
     @property
@@ -47,7 +48,10 @@ class Cursor:
         """Messages that were delivered whole."""
         if self._away:
             return self._away[1]
-        return self._log.messages_before(self.position) - self._messages_mark
+        if self._counted[0] != self.position:
+            # A walk over headers: not to be done again for a cursor that stands still.
+            self._counted = self.position, self._log.messages_before(self.position)
+        return self._counted[1] - self._messages_mark
 
     @property
     def behind(self) -> int:

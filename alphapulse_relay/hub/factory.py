@@ -3,6 +3,7 @@
 Knows a peer only by its small interface (``peer.Peer``), and nothing of sockets.
 """
 
+import math
 import time
 from collections import deque
 from collections.abc import Iterable
@@ -77,8 +78,9 @@ class SignalRelayFactory(ServerFactory):
         self._refusal_lines = Throttle(clock)
         self._verbose = verbose
         self._connections = 0
+        self._unread: list[Peer] = []
         self._drained = Deferred[None]()
-        self._drain_until = 0.0
+        self._drain_until = math.inf
 
     @property
     def peers(self) -> Iterable[Peer]:
@@ -220,26 +222,34 @@ class SignalRelayFactory(ServerFactory):
         Fires when that is done; whoever has not taken everything after ``seconds`` is cut.
         """
         for peer in self._everybody():
-            peer.read_rest()
+            peer.stop_reading()
+        self._unread = list(self._everybody())
         self._drained = drained = Deferred[None]()
-        self._drain_until = self.clock.seconds() + seconds
+        # It may have been cut already, while the relay was closing its ports.
+        self._drain_until = min(self._drain_until, self.clock.seconds() + seconds)
         self._look_at_drain()
         return drained
 
     def cut_drain(self) -> None:
-        """End all connections now, if they are being drained."""
+        """End all connections now if they are being drained, or as soon as they would be."""
         self._drain_until = self.clock.seconds()
 
     def _look_at_drain(self) -> None:
         """End the connections once nobody is behind; fire when all are gone, or at the limit."""
         over = self.clock.seconds() >= self._drain_until
-        if over or self._nobody_behind():
+        self._read_rests()
+        if over or (not self._unread and self._nobody_behind()):
             for peer in self._everybody():
                 peer.end(Ending.SHUTDOWN)
         if over or not self._connections:
             self._drained.callback(None)
         else:
             self.clock.callLater(DRAIN_INTERVAL, self._look_at_drain)
+
+    def _read_rests(self) -> None:
+        """Read what publishers have sent, as far as the consumers keep up with it."""
+        while self._unread and self.pace.admits(self._unread[-1]):
+            self._unread.pop().read_rest()
 
     def _nobody_behind(self) -> bool:
         # One that is behind may be at the head: its transport still keeps what it was given.

@@ -23,9 +23,10 @@ CHECK_INTERVAL = 0.05
 class Pace:
     """Holds publishers back while no consumer keeps up, for all ``peers``.
 
-    A consumer is a peer that is known to read and has taken bytes within the last ``patience``
-    seconds. A publisher that steps over its own messages is no fast consumer: for its own pace only
-    the others count, and until it is known to read it counts for nobody's.
+    A consumer is a peer that has taken bytes within the last ``patience`` seconds. Those that are
+    known to read count first; where there is none, those that may. A publisher that steps over its
+    own messages is no fast consumer: for its own pace only the others count, and until it is known
+    to read it counts for nobody's.
     """
 
     def __init__(
@@ -56,16 +57,20 @@ class Pace:
         """Take note that the publisher has appended to the log; hold it if that is too much."""
         if self._log.head < self._next_look:
             return
-        lag = self._fastest()(publisher)
-        if lag is not None and lag > self._log.window // HOLD_PART:
-            self._hold(publisher)
-        else:
+        if self.admits(publisher):
             # Whoever else publishes now is looked at as well, until one may go on.
             self._next_look = self._log.head + self._log.window // CHECKS_PER_WINDOW
+        else:
+            self._hold(publisher)
+
+    def admits(self, publisher: Peer) -> bool:
+        """Whether a consumer keeps up with what was appended, or there is none."""
+        lag = self._fastest()(publisher)
+        return lag is None or lag <= self._log.window // HOLD_PART
 
     def progressed(self, consumer: Peer) -> None:
         """Take note that a peer has taken bytes: the publishers may have waited for that."""
-        if not self._held or not consumer.consumes or consumer.cursor.away:
+        if not self._held or not consumer.reads or consumer.cursor.away:
             return
         if self._log.lag(consumer.cursor.position) <= self._log.window // RELEASE_PART:
             self._release(publisher for publisher in self._held if publisher is not consumer)
@@ -110,13 +115,16 @@ class Pace:
     def _fastest(self) -> Callable[[Peer], int | None]:
         """Return a function that tells the least lag among the consumers other than a peer."""
         since = self._clock.seconds() - self._patience
-        lags = sorted(
-            (self._log.lag(peer.cursor.position), peer.identity.number)
-            for peer in self._peers()
-            if peer.consumes and not peer.cursor.away and peer.has_taken(since)
-        )[:2]
+        known: list[tuple[int, int]] = []
+        unknown: list[tuple[int, int]] = []
+        for peer in self._peers():
+            if not peer.cursor.away and peer.has_taken(since) and peer.reads is not False:
+                lag = self._log.lag(peer.cursor.position), peer.identity.number
+                (known if peer.reads else unknown).append(lag)
+        ranked = sorted(known)[:2] + sorted(unknown)[:2]
 
         def fastest(publisher: Peer) -> int | None:
-            return next((lag for lag, number in lags if number != publisher.identity.number), None)
+            own = publisher.identity.number
+            return next((lag for lag, number in ranked if number != own), None)
 
         return fastest

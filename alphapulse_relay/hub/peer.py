@@ -100,8 +100,8 @@ class Peer(Protocol):
     """When it came, in seconds of the factory's clock."""
 
     @property
-    def consumes(self) -> bool:
-        """Whether it is known to read what it is sent, or at least not known to publish."""
+    def reads(self) -> bool | None:
+        """Whether it is known to read what it is sent; None if that cannot be told yet."""
 
     def has_taken(self, since: float) -> bool:
         """Whether it has taken bytes after that time, in seconds of the factory's clock."""
@@ -117,6 +117,9 @@ class Peer(Protocol):
 
     def release(self) -> None:
         """Read from the peer again."""
+
+    def stop_reading(self) -> None:
+        """Leave unread what the peer sends, for good."""
 
     def read_rest(self) -> None:
         """Take what the peer has already sent, then nothing more."""

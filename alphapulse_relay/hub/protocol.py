@@ -51,6 +51,7 @@ class SignalRelayProtocol(MessageRunReceiver):
         self._took_at = -math.inf
         self._queued = 0  # bytes that its socket held when last looked at
         self.messages_in = self.bytes_in = 0
+        self._seen_reading = False
         self._reads = False  # has taken bytes after its socket was full
         self._passed = False  # the log goes on without it, as it does not read
         self._read_out = False  # nothing more is to be received
@@ -93,23 +94,28 @@ class SignalRelayProtocol(MessageRunReceiver):
         if not self._read_out:
             self.transport.resumeProducing()
 
-    def read_rest(self) -> None:
-        """Take what the peer has already sent, then nothing more."""
+    def stop_reading(self) -> None:
+        """Leave unread what the peer sends, for good."""
         self._read_out = True
+        self.transport.pauseProducing()
+
+    def read_rest(self) -> None:
+        """Take what the peer has already sent."""
         self.outlet.read_rest()
 
     # What it is sent
 
     @property
-    def consumes(self) -> bool:
-        """Whether it has not published, or is known to read.
+    def reads(self) -> bool | None:
+        """Whether it is known to read: its socket holds less than it was given.
 
-        A publisher is if it has taken bytes from a full socket, or if its socket holds less than
-        it was given: who keeps up never has a full one.
+        None if that cannot be told yet of one that has not published; of a publisher it is taken
+        for a no.
         """
-        return self.state is not State.MUTED and (
-            not self.messages_in or self._reads or self.outlet.queued() < self.cursor.bytes_out
-        )
+        if self.state is State.MUTED:
+            return False
+        self._seen_reading = self._seen_reading or self.outlet.queued() < self.cursor.bytes_out
+        return self._seen_reading or (False if self._publishes() else None)
 
     def has_taken(self, since: float) -> bool:
         """Whether it has taken bytes after that time, in seconds of the factory's clock.
@@ -145,7 +151,8 @@ class SignalRelayProtocol(MessageRunReceiver):
 
     def resumeProducing(self) -> None:
         """Go on: the peer has taken bytes and there is room for more."""
-        self._reads = True
+        if self.outlet.room_means_read():
+            self._reads = self._seen_reading = True
         self.state = State.LIVE
         self.factory.go_on(self)
 
@@ -163,7 +170,7 @@ class SignalRelayProtocol(MessageRunReceiver):
 
     def overtaken(self) -> None:
         """Let a publisher that never reads live on, muted; close on anybody else."""
-        if self.messages_in and not self._reads:
+        if self._publishes() and not self._reads:
             self.state = State.MUTED
             self._passed = True
             self.cursor.leave()
@@ -177,6 +184,10 @@ class SignalRelayProtocol(MessageRunReceiver):
                 **self.identity.fields,
             )
             self.end(Ending.OVERTAKEN)
+
+    def _publishes(self) -> bool:
+        """Whether anything came from it, if only as far as its socket."""
+        return bool(self.messages_in or self.torn or self.outlet.pending())
 
     def _send(self, data: memoryview) -> None:
         sent = self.outlet.send(data)

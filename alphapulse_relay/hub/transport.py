@@ -27,8 +27,11 @@ READS_PER_TURN = 16
 SEND_LIMIT = 256 * 1024
 """Bytes offered to a socket at once: more than its buffer takes by default (212,992 bytes)."""
 REST_LIMIT = 8 * 1024 * 1024
-"""Bytes read at most from a peer that has closed or is about to be closed: more than a socket
-holds (net.core.wmem_max is 4 MiB or less), so that only one that goes on sending is cut."""
+"""Bytes read at most from a peer that has closed: more than a socket holds (net.core.wmem_max is
+4 MiB by default)."""
+UNDER_WAY = 16 * 1024 * 1024
+"""Bytes that may be between an ordinary transport and its peer: more than both kernels hold of a
+TCP connection by default (net.ipv4.tcp_wmem and tcp_rmem: 4 and 6 MiB)."""
 COPY_LIMIT = 64 * 1024
 """Bytes copied into an ordinary transport at once: it asks for a pause when it holds as much."""
 _INT = struct.Struct("i")
@@ -47,8 +50,14 @@ class IOutlet(Interface):
     def queued() -> int:
         """Return how much was sent that the peer has not taken, as far as is known."""
 
+    def room_means_read() -> bool:
+        """Tell whether, when there is room again, the peer must have read."""
+
+    def pending() -> int:
+        """Return how many bytes the peer has sent that were not received, as far as is known."""
+
     def read_rest() -> None:
-        """Receive what the peer has already sent, and no more after that."""
+        """Receive what the peer has already sent, if that can be done without waiting."""
 
     def close(farewell: bytes) -> None:
         """Close the connection, with these last bytes if they can be sent without waiting."""
@@ -136,8 +145,19 @@ class RelayTransport(unix.Server):
 
     def queued(self) -> int:
         """Return the bytes in the socket that the peer has not taken (SIOCOUTQ, unix(7))."""
-        (queued,) = _INT.unpack(fcntl.ioctl(self.socket, termios.TIOCOUTQ, bytes(_INT.size)))
-        return int(queued)
+        return self._count(termios.TIOCOUTQ)
+
+    def room_means_read(self) -> bool:
+        """Tell that it does: a Unix socket holds what its peer has not read."""
+        return True
+
+    def pending(self) -> int:
+        """Return the bytes in the socket that were not received (SIOCINQ, unix(7))."""
+        return self._count(termios.FIONREAD)
+
+    def _count(self, request: int) -> int:
+        (number,) = _INT.unpack(fcntl.ioctl(self.socket, request, bytes(_INT.size)))
+        return int(number)
 
     def write(self, data: bytes) -> None:
         """Refuse: nothing is queued here, so what the socket does not take would be lost."""
@@ -146,12 +166,11 @@ class RelayTransport(unix.Server):
     writeSequence = write  # type: ignore[assignment]  # noqa: N815 - ITransport's name
 
     def read_rest(self) -> None:
-        """Receive what the peer has already sent, and no more after that."""
-        self._receive_rest()
-        self.stopReading()
+        """Receive what the peer has already sent."""
+        if not self._aborting:
+            self._receive_rest(self.pending())
 
-    def _receive_rest(self) -> None:
-        left = REST_LIMIT
+    def _receive_rest(self, left: int) -> None:
         while left > 0 and not self._aborting:
             received = self._receive(self.protocol.getBuffer())
             if not isinstance(received, int):
@@ -169,7 +188,7 @@ class RelayTransport(unix.Server):
         """Hand on what was sent before the end: a held publisher may have closed long ago."""
         try:
             if self.connected and reason.check(ConnectionDone, ConnectionLost):
-                self._receive_rest()
+                self._receive_rest(REST_LIMIT)
                 # A Unix socket's peer does not vanish: the kernel closes for it.
                 reason = Failure(main.CONNECTION_DONE)
         finally:
@@ -209,12 +228,19 @@ class OrdinaryOutlet:
         return len(copy)
 
     def queued(self) -> int:
-        """Return all that was sent: only ``resumeProducing`` tells that some of it was taken."""
-        return self._sent
+        """Return what was sent, as far as that may be on the way."""
+        return min(self._sent, UNDER_WAY)
+
+    def room_means_read(self) -> bool:
+        """Tell whether more was sent than can be on the way: kernels take much unread."""
+        return self._sent > UNDER_WAY
+
+    def pending(self) -> int:
+        """Return 0: what the kernel holds is not in reach of this transport."""
+        return 0
 
     def read_rest(self) -> None:
-        """Receive no more; what the kernel still holds is not in reach of this transport."""
-        self._transport.pauseProducing()
+        """Receive nothing: what the kernel holds is not in reach of this transport."""
 
     def close(self, farewell: bytes) -> None:
         """Close once all that was written, and the farewell, are sent."""

@@ -81,7 +81,9 @@ def build_site(hub: SignalRelayFactory, ready: Callable[[], bool]) -> Site:
     status = Status(hub)
 
     def metrics(request: ServerRequest) -> bytes:
-        content_type, body = exposition.render(request.getHeader("accept") or "")
+        # Not by getHeader: that fails for bytes that are not UTF-8.
+        accepted = request.requestHeaders.getRawHeaders(b"accept", [b""])[-1]
+        content_type, body = exposition.render(accepted.decode("latin-1"))
         request.setHeader("content-type", content_type)
         return body
 

@@ -93,6 +93,24 @@ def test_busiest_peers_where_there_is_not_room_for_all():
     assert shown.count("publisher") == 5
 
 
+def test_peers_to_look_after_come_first_where_there_is_not_room_for_all():
+    content = document(0.0, peers=30)
+    for number, peer in enumerate(content["peers"], 1):
+        peer["messages_out"] = 1000 + number
+    content["peers"][4] |= {"state": "muted", "name": "silent"}
+    content["peers"][7] |= {"state": "behind", "name": "slow"}
+    content["peers"][9] |= {"messages_in": 1, "name": "rare"}
+    shown = text(120, Snapshot.read(content), rows=4)
+    rows = [line.split()[3] for line in shown.splitlines() if " 4000 " in line]
+    assert rows[:4] == ["slow", "silent", "rare", "publisher"]
+
+
+def test_one_message():
+    content = document(0.0)
+    content["counters"]["messages_received"] = 1
+    assert "received 1 message\n" in text(120, Snapshot.read(content))
+
+
 def test_note():
     assert text(80, note="no answer; trying again").startswith("no answer; trying again")
 

@@ -39,7 +39,13 @@ def test_file_is_added(tmp_path):
 
 @pytest.mark.parametrize(
     ("content", "complaint"),
-    [(b"[", "not TOML"), (b"[24]\nname = 3", "type 24: name"), (b"\xff", "not UTF-8")],
+    [
+        (b"[", "not TOML"),
+        (b"[24]\nname = 3", "type 24: name"),
+        (b"\xff", "not UTF-8"),
+        (OWN.encode() + b"padded_to = 0x" + b"F" * 5000, "too long"),
+        (b"a = " + b"[" * 3000, "not TOML"),
+    ],
 )
 def test_wrong_file_is_wrong_usage(content, complaint, tmp_path):
     file = tmp_path / "own.toml"

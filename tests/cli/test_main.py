@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import click
 import pytest
@@ -60,3 +61,23 @@ def test_interrupt(relay):
         tail.send_signal(signal.SIGINT)
         assert tail.communicate(timeout=PATIENCE) == (b"", b"")
         assert tail.returncode == 130
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["tail", "-h"]])
+def test_help_to_a_full_disk(arguments):
+    with Path("/dev/full").open("wb") as full:
+        done = run(*arguments, stdout=full, stderr=subprocess.PIPE, capture_output=False)
+    assert done.stderr == b"signal-relay: cannot go on: No space left on device\n"
+    assert done.returncode == 1
+
+
+def test_error_names_its_file():
+    def fail() -> None:
+        Path("/nothing/there").read_bytes()
+
+    program = Program(commands=[click.Command("fail", callback=fail)])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("alphapulse_relay.cli.main._discard_output", lambda: None)
+        shown = CliRunner().invoke(program, ["fail"])
+    told = "signal-relay: cannot go on: /nothing/there: No such file or directory\n"
+    assert (shown.exit_code, shown.stderr) == (1, told)

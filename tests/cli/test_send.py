@@ -10,10 +10,11 @@ import pytest
 from click.testing import CliRunner
 
 from alphapulse_relay.cli.main import cli
+from alphapulse_relay.cli.outgoing import Piece
 from alphapulse_relay.cli.send import Account, Pace
 from alphapulse_relay.protocol_v2.framing import split
 from alphapulse_relay.protocol_v2.header import Header
-from tests.cli.conftest import COMMAND, PATIENCE, SAMPLES, process, read_until
+from tests.cli.conftest import COMMAND, PATIENCE, SAMPLES, process, read_until, run
 
 
 def sample(name: str) -> str:
@@ -167,7 +168,10 @@ class TestUsage:
             (["--type", "22", "-f", "confidence"], "'confidence' is not NAME=VALUE"),
             (["--type", "22", "-f", "confidence=1", "-f", "confidence=2"], "given twice"),
             (["--type", "22", "-f", "confidence=256"], "an integer from 0 to 255"),
-            (["--type", "22", "--rate", "0"], "--rate"),
+            *[
+                (["--type", "22", "--count", "2", "--rate", rate], "'--rate': ")
+                for rate in ("0", "-1", "1e-12", "1e-320", "nan", "inf")
+            ],
             (["--type", "22", "--source", "256"], "--source"),
             (["/nothing/there.v2"], "No such file"),
         ],
@@ -188,6 +192,30 @@ def test_turns_do_not_drift():
 
 def test_account_of_nothing():
     assert str(Account()).startswith("sent 0 messages, 0 bytes in 0.00")
+
+
+def test_account_of_one():
+    account = Account()
+    account.add(Piece(b"x", 1))
+    assert str(account).startswith("sent 1 message, 1 byte in ")
+
+
+def test_closed_standard_input_is_wrong_usage():
+    done = run("send", "-", preexec_fn=lambda: os.close(0))
+    assert done.returncode == 2
+    assert b"standard input is closed" in done.stderr
+
+
+@pytest.mark.parametrize("full", [True, False], ids=["full", "closed"])
+def test_is_sent_although_standard_error_takes_nothing(relay, full):
+    with Path("/dev/full").open("wb") as device:
+        options = {"stdout": subprocess.PIPE, "stderr": device, "capture_output": False}
+        if not full:
+            options["preexec_fn"] = lambda: os.close(2)
+        with relay.consumer("--raw", "--count", "1000") as tail:
+            relay.run("send", sample("mixed.v2"), **options)
+            data = tail.communicate(timeout=PATIENCE)[0]
+    assert data == Path(sample("mixed.v2")).read_bytes()
 
 
 def test_progress_bar_is_for_a_terminal(relay):

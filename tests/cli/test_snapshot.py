@@ -1,5 +1,6 @@
 """The status document over HTTP, and what else may answer."""
 
+import math
 import socket
 import threading
 
@@ -16,6 +17,10 @@ from tests.cli.side_port import document, ok, side_port
         ("http://127.0.0.1:9750", "http://127.0.0.1:9750/api/status"),
         ("http://[::1]:9750/", "http://[::1]:9750/api/status"),
         ("https://relay/other/status", "https://relay/other/status"),
+        ("127.0.0.1:9750", "http://127.0.0.1:9750/api/status"),
+        ("localhost:9750/", "http://localhost:9750/api/status"),
+        ("[::1]:9750", "http://[::1]:9750/api/status"),
+        ("http://relay/ä b?ü=%20", "http://relay/%C3%A4%20b?%C3%BC=%20"),
     ],
 )
 def test_url(text, url):
@@ -23,7 +28,15 @@ def test_url(text, url):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "127.0.0.1:9750", "file:///etc/passwd", "http://", "http://a:b"]
+    "text",
+    [
+        "",
+        "file:///etc/passwd",
+        "http://",
+        "http://a:b",
+        "http://.:1",
+        f"http://{'a' * 64}.x:1",
+    ],
 )
 def test_not_a_url(text):
     with pytest.raises(ValueError):  # noqa: PT011 (urllib has its own words for some)
@@ -49,6 +62,13 @@ def test_proxies_are_not_asked(monkeypatch):
         assert fetch(port.url) == document()
 
 
+def altered(key: str, field: str, value: object) -> dict[str, object]:
+    """The document with another value in the first entry of a list."""
+    content = document()
+    content[key][0][field] = value
+    return content
+
+
 @pytest.mark.parametrize(
     ("answer", "told"),
     [
@@ -61,12 +81,44 @@ def test_proxies_are_not_asked(monkeypatch):
         (ok(document() | {"peers": [{}]}), "answers, but not with a relay's status"),
         (ok(document() | {"pid": None}), "answers, but not with a relay's status"),
         (ok(document() | {"counters": 3}), "answers, but not with a relay's status"),
+        *[
+            (ok(document() | {key: value}), "answers, but not with a relay's status")
+            for key in ("pid", "held", "started_at", "uptime_seconds")
+            for value in (math.inf, math.nan, 1e300, -1, "1", [], 10**4000)
+        ],
+        *[
+            (ok(altered("departed", "at", value)), "answers, but not with a relay's status")
+            for value in (math.inf, math.nan, 1e300, -1, None)
+        ],
+        *[
+            (ok(altered("peers", key, value)), "answers, but not with a relay's status")
+            for key in ("number", "pid", "messages_in", "bytes_behind")
+            for value in (math.inf, 1.5, "\x1b[2J", {})
+        ],
     ],
 )
 def test_something_else_answers(answer, told):
     with side_port(lambda: answer) as port, pytest.raises(Failure) as raised:
         look(port.url)
     assert raised.value.message.startswith(f"{port.url} {told}")
+
+
+def test_redirected_to_nowhere():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = f"http://127.0.0.1:{server.getsockname()[1]}"
+
+        def serve() -> None:
+            server.settimeout(5)
+            accepted, _ = server.accept()
+            accepted.recv(1000)
+            accepted.sendall(b"HTTP/1.0 302 Found\r\nLocation: http://.:1/\r\n\r\n")
+            accepted.close()
+
+        serving = threading.Thread(target=serve)
+        serving.start()
+        with pytest.raises(Failure, match="no answer from"):
+            fetch(url)
+        serving.join()
 
 
 def test_nothing_answers():

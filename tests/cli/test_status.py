@@ -5,15 +5,17 @@ import json
 import os
 import signal
 import struct
+import subprocess
 import termios
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from alphapulse_relay.cli.main import cli
-from tests.cli.conftest import COMMAND, PATIENCE, process, read_until
+from tests.cli.conftest import COMMAND, PATIENCE, process, read_until, run
 from tests.cli.side_port import document, ok, side_port
 
 
@@ -56,9 +58,42 @@ def test_missing_relay_is_one_line_and_status_1(options):
     assert shown.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize("options", [["--url", "ftp://x"], ["--interval", "0"]])
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--url", "ftp://x"],
+        ["--url", "http://.:1"],
+        *[["--interval", text] for text in ("0", "nan", "inf", "1e300")],
+    ],
+)
 def test_wrong_usage(options):
     assert status(*options).exit_code == 2
+
+
+def test_json_that_is_nested_too_deeply():
+    nested = b'{"a": ' + b"[" * 990 + b"]" * 990 + b"}"
+    with side_port(lambda: (200, nested)) as port:
+        shown = status("--json", "--url", port.url)
+    assert shown.exit_code in {0, 1}  # depends on Python
+    assert shown.exception is None or isinstance(shown.exception, SystemExit)
+
+
+@pytest.mark.parametrize("options", [["--once"], ["--json"]])
+class TestOutput:
+    def run(self, options: list[str], **more: object) -> subprocess.CompletedProcess[bytes]:
+        with side_port(lambda: ok(document())) as port:
+            return run("status", *options, "--url", port.url, **more)
+
+    def test_full_disk(self, options):
+        with Path("/dev/full").open("wb") as full:
+            pipes = {"stdout": full, "stderr": subprocess.PIPE, "capture_output": False}
+            done = self.run(options, **pipes)
+        assert done.stderr == b"signal-relay: cannot go on: No space left on device\n"
+        assert done.returncode == 1
+
+    def test_closed(self, options):
+        done = self.run(options, preexec_fn=lambda: os.close(1))
+        assert (done.returncode, done.stderr) == (1, b"signal-relay: standard output is closed\n")
 
 
 @pytest.fixture

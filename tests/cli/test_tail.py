@@ -145,6 +145,25 @@ class TestEnd:
         assert done.stderr == expected
 
 
+class TestOutput:
+    @pytest.mark.parametrize("options", [["--raw"], ["--json", "-n", "3"], ["-n", "3"]])
+    def test_full_disk(self, relay, options):
+        command = [*COMMAND, "tail", "--socket", relay.path, *options]
+        with (
+            open("/dev/full", "wb") as full,
+            process(command, stdout=full, stderr=subprocess.PIPE) as tail,
+        ):
+            relay.wait_for(f"pid={tail.pid} ")
+            relay.run("send", str(SAMPLES / "mixed.v2"))
+            error = tail.communicate(timeout=PATIENCE)[1]
+        assert error == b"signal-relay: cannot go on: No space left on device\n"
+        assert tail.returncode == 1
+
+    def test_closed(self, relay):
+        done = relay.run("tail", preexec_fn=lambda: os.close(1))
+        assert (done.returncode, done.stderr) == (1, b"signal-relay: standard output is closed\n")
+
+
 class TestUsage:
     @pytest.mark.parametrize(
         "options", [["--raw", "--json"], ["--hex", "--raw"], ["--json", "--hex"]]

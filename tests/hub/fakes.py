@@ -90,6 +90,12 @@ class Pipe(Ordinary):
         # With room for everything the other side reads at once.
         return 0 if math.isinf(self.room) else self.queue
 
+    def room_means_read(self) -> bool:
+        return True
+
+    def pending(self) -> int:
+        return len(self.unread)
+
     def take(self, room: float = math.inf) -> None:
         self.queue = 0
         super().take(room)

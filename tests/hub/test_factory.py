@@ -498,6 +498,14 @@ class TestDrain:
         hub.finish_aborted()
         assert not clock.getDelayedCalls()
 
+    def test_can_be_cut_before_it_begins(self, hub: Hub) -> None:
+        """A relay that is told twice to leave may still be closing its ports."""
+        sender, slow = hub.connect(), hub.connect(room=10)
+        sender.send(message())
+        hub.factory.cut_drain()
+        assert hub.drain().done
+        assert slow.closed
+
     def test_cut_means_nothing_if_there_is_none(self, hub: Hub) -> None:
         client = hub.connect()
         hub.factory.cut_drain()

@@ -24,6 +24,7 @@ class FakePeer:
         self.cursor = Cursor(log, number)
         self.state = State.LIVE
         self.took_at = took_at
+        self.known: bool | None = True
         self.calls: list[str] = []
 
     def has_taken(self, since: float) -> bool:
@@ -36,8 +37,8 @@ class FakePeer:
         self.calls.append("release")
 
     @property
-    def consumes(self) -> bool:
-        return self.state is not State.MUTED
+    def reads(self) -> bool | None:
+        return False if self.state is State.MUTED else self.known
 
     @property
     def held(self) -> bool:
@@ -368,3 +369,19 @@ class TestHeldSeconds:
         scene.clock.advance(0.5)
         scene.take(scene.consumer, 0)
         assert scene.pace.held_seconds == pytest.approx(0.5)
+
+
+class TestUnknown:
+    """Peers of which nobody can tell yet whether they read."""
+
+    def test_do_not_count_beside_one_that_is_known_to(self, scene: Scene) -> None:
+        scene.publish(WINDOW // 4)
+        scene.peer().known = None  # at the head, and all that it is sent fits its socket
+        scene.publish(WINDOW)
+        assert scene.publisher.held
+        assert scene.log.lag(scene.consumer.cursor.position) < WINDOW * 3 // 4
+
+    def test_count_where_there_is_nobody_else(self, scene: Scene) -> None:
+        scene.consumer.known = None
+        scene.publish(WINDOW)
+        assert scene.publisher.held

@@ -149,45 +149,65 @@ class TestHasTaken:
         assert consumer.protocol.has_taken(clock.seconds() - 1)
 
 
-class TestConsumes:
+class TestReads:
     """Whether a peer counts where it is asked how fast the fastest takes."""
 
-    def test_one_that_has_not_published(self, any_hub: Hub) -> None:
-        assert any_hub.connect().protocol.consumes
+    def test_of_one_that_was_given_nothing_nobody_can_tell(self, any_hub: Hub) -> None:
+        assert any_hub.connect().protocol.reads is None
+
+    def test_of_one_that_only_its_socket_took_for_nobody_can_tell(self, any_hub: Hub) -> None:
+        other, phantom = any_hub.connect(), any_hub.connect(room=1000)
+        other.send(*messages(3))
+        assert phantom.protocol.reads is None
+
+    def test_a_consumer_that_has_read_is_known_from_then_on(self, hub: Hub) -> None:
+        other, consumer = hub.connect(), hub.connect(room=100)
+        other.send(*messages(3))
+        consumer.transport.sip(1)
+        assert consumer.protocol.reads is True
+        consumer.transport.sip(-1)
+        assert consumer.protocol.reads is True
 
     @pytest.mark.parametrize("room", [100, 1000])
     def test_a_publisher_that_does_not_read_does_not(self, any_hub: Hub, room: int) -> None:
         other, publisher = any_hub.connect(), any_hub.connect(room)
         publisher.send(message())
-        assert not publisher.protocol.consumes
+        assert publisher.protocol.reads is False
         other.send(*messages(5))
-        assert not publisher.protocol.consumes
+        assert publisher.protocol.reads is False
+
+    def test_what_is_in_its_socket_tells_a_publisher(self, hub: Hub) -> None:
+        publisher = hub.connect(room=100)
+        publisher.transport.unread = message()
+        assert publisher.protocol.reads is False
 
     def test_a_publisher_that_reads_all_at_once_does(self, hub: Hub) -> None:
         other, publisher = hub.connect(), hub.connect()
         publisher.send(message())
         other.send(message())
-        assert publisher.protocol.consumes
+        assert publisher.protocol.reads is True
 
-    def test_a_publisher_that_has_read_a_little_does(self, hub: Hub) -> None:
-        other, publisher = hub.connect(), hub.connect(room=1000)
-        publisher.send(message())
-        other.send(*messages(2))
-        assert not publisher.protocol.consumes
-        publisher.transport.sip(1)
-        assert publisher.protocol.consumes
-
-    def test_a_publisher_whose_socket_had_room_again_does(self, any_hub: Hub) -> None:
-        other, publisher = any_hub.connect(), any_hub.connect(room=100)
+    def test_a_publisher_whose_socket_had_room_again_does(self, hub: Hub) -> None:
+        other, publisher = hub.connect(), hub.connect(room=100)
         publisher.send(message())
         other.send(*messages(3))
         publisher.take()
-        assert publisher.protocol.consumes
+        assert publisher.protocol.reads is True
+
+    def test_room_in_an_ordinary_transport_tells_nothing_at_first(
+        self, make_hub: Callable[..., Hub]
+    ) -> None:
+        hub = make_hub(transport=Ordinary)
+        other, publisher = hub.connect(), hub.connect(room=100)
+        publisher.send(message())
+        other.send(*messages(3))
+        publisher.take()
+        assert publisher.protocol.reads is False
 
     def test_a_muted_one_does_not(self, any_hub: Hub) -> None:
         client = any_hub.connect()
         client.protocol.reader_gone()
-        assert not client.protocol.consumes
+        assert client.protocol.reads is False
 
 
 class TestTurns:
@@ -694,9 +714,9 @@ class TestHold:
         assert consumer.protocol.cursor.at_head
         assert not publisher.held
 
-    def test_not_after_the_last_bytes_were_read(self, hub: Hub) -> None:
+    def test_not_after_reading_was_stopped_for_good(self, hub: Hub) -> None:
         client = hub.connect()
-        client.protocol.read_rest()
+        client.protocol.stop_reading()
         client.protocol.release()
         assert client.held
 

@@ -34,6 +34,7 @@ from alphapulse_relay.hub.transport import (
     READS_PER_TURN,
     REST_LIMIT,
     SEND_LIMIT,
+    UNDER_WAY,
     IOutlet,
     OrdinaryOutlet,
     RelayPort,
@@ -438,6 +439,12 @@ class FakeSocket:
         self.calls = 0
         self.sent = bytearray()
 
+    def shutdown(self, how: int) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
     def _next(self, most: int) -> int:
         self.calls += 1
         step = self.script.pop(0) if len(self.script) > 1 else self.script[0]
@@ -704,24 +711,23 @@ class TestRest:
         made.transport.read_rest()
         assert sum(made.protocol.received) == 100_000
 
-    def test_is_the_last_that_is_read(self, made: Made) -> None:
-        assert made.transport in made.reactor.readers
+    def test_is_what_was_there(self, made: Made) -> None:
         made.transport.read_rest()
-        assert made.transport not in made.reactor.readers
+        assert made.protocol.received == []
         made.script(ALL)
-        made.transport.doRead()
+        made.transport.read_rest()
         assert made.protocol.received == []
 
-    def test_is_bounded(self, made: Made) -> None:
+    def test_before_the_end_is_bounded(self, made: Made) -> None:
         made.script(ALL)
-        made.transport.read_rest()
+        made.transport.connectionLost(Failure(ConnectionLost()))
         assert sum(made.protocol.received) == REST_LIMIT
 
     def test_ends_with_the_connection(self, made: Made) -> None:
         made.script(ALL)
         made.protocol.hold_after = 3
         made.transport.pauseProducing = made.transport.abortConnection
-        made.transport.read_rest()
+        made.transport.connectionLost(Failure(ConnectionLost()))
         assert len(made.protocol.received) == 3
 
     def test_comes_before_the_end(self, made: Made) -> None:
@@ -789,10 +795,15 @@ class TestOrdinaryOutlet:
             outlet.send(memoryview(bytes(100)))
             assert outlet.queued() == length
 
-    def test_reads_no_more(self) -> None:
-        transport = StringTransport()
-        IOutlet(transport).read_rest()
-        assert transport.producerState == "paused"
+    def test_what_is_under_way_is_bounded(self) -> None:
+        outlet = IOutlet(StringTransport())
+        piece = memoryview(bytes(COPY_LIMIT))
+        for _ in range(UNDER_WAY // COPY_LIMIT):
+            outlet.send(piece)
+            assert not outlet.room_means_read()
+        outlet.send(piece)
+        assert outlet.queued() == UNDER_WAY
+        assert outlet.room_means_read()
 
     def test_is_for_every_transport(self) -> None:
         assert ITransport.providedBy(StringTransport())

@@ -41,7 +41,7 @@ class Web:
         channel.makeConnection(transport)
         lines = [f"{method} {path} HTTP/1.1", "Host: here"]
         lines += [f"{name}: {value}" for name, value in headers.items()]
-        channel.dataReceived("\r\n".join([*lines, "", ""]).encode())
+        channel.dataReceived("\r\n".join([*lines, "", ""]).encode("latin-1"))
         channel.connectionLost(Failure(ConnectionDone()))
         return Response(transport.value())
 
@@ -102,6 +102,12 @@ class TestMetrics:
         kind = response.headers["content-type"]
         assert kind.startswith("application/openmetrics-text; version=1.0.0")
         assert list(parse_open(response.body.decode()))
+
+    @pytest.mark.parametrize(
+        "accept", ["\xff", "", ";q=", "application/openmetrics-text;\xff=\xff"]
+    )
+    def test_whatever_is_accepted(self, web: Web, accept: str) -> None:
+        assert web.ask("/metrics", Accept=accept).status == 200
 
     def test_readiness_is_told(self, web: Web) -> None:
         web.ready = False
