@@ -142,7 +142,7 @@ def _seconds(value: object) -> float:
 
 
 def status_url(text: str) -> str:
-    """Return the document's URL; without ``http://`` or a path it has ours. Raises ``ValueError``."""
+    """Return the document's URL; ``http://`` and path may be left out. Raises ``ValueError``."""
     parts = urllib.parse.urlsplit(text if "://" in text else f"http://{text}")
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         raise ValueError("not a URL such as http://127.0.0.1:9750")

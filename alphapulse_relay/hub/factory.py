@@ -6,7 +6,7 @@ Knows a peer only by its small interface (``peer.Peer``), and nothing of sockets
 import math
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import count
 from time import perf_counter
@@ -238,6 +238,10 @@ class SignalRelayFactory(ServerFactory):
         """End the connections once nobody is behind; fire when all are gone, or at the limit."""
         over = self.clock.seconds() >= self._drain_until
         self._read_rests()
+        if over and self._unread:
+            self._log.warn(
+                "leaving without what {peers} peers have sent last", peers=len(self._unread)
+            )
         if over or (not self._unread and self._nobody_behind()):
             for peer in self._everybody():
                 peer.end(Ending.SHUTDOWN)
@@ -249,7 +253,9 @@ class SignalRelayFactory(ServerFactory):
     def _read_rests(self) -> None:
         """Read what publishers have sent, as far as the consumers keep up with it."""
         while self._unread and self.pace.admits(self._unread[-1]):
-            self._unread.pop().read_rest()
+            peer = self._unread.pop()
+            if peer.identity.number in self._peers:
+                self._guarded(peer, peer.read_rest)
 
     def _nobody_behind(self) -> bool:
         # One that is behind may be at the head: its transport still keeps what it was given.
@@ -259,11 +265,14 @@ class SignalRelayFactory(ServerFactory):
         )
 
     def _deliver(self, peer: Peer) -> None:
-        """Deliver to one peer; whatever fails there must not reach the sender."""
+        self._guarded(peer, peer.deliver)
+
+    def _guarded(self, peer: Peer, action: Callable[[], None]) -> None:
+        """Do something with one peer; whatever fails there must not reach another."""
         try:
-            peer.deliver()
+            action()
         except Exception:
-            self._log.failure("could not deliver to peer {peer}", **peer.identity.fields)
+            self._log.failure("could not serve peer {peer}", **peer.identity.fields)
             peer.end(Ending.FAULT)
 
     def _overtake(self, tail: int) -> None:

@@ -71,11 +71,14 @@ def test_wrong_usage(options):
 
 
 def test_json_that_is_nested_too_deeply():
-    nested = b'{"a": ' + b"[" * 990 + b"]" * 990 + b"}"
-    with side_port(lambda: (200, nested)) as port:
-        shown = status("--json", "--url", port.url)
-    assert shown.exit_code in {0, 1}  # depends on Python
-    assert shown.exception is None or isinstance(shown.exception, SystemExit)
+    """From Python 3.12 on, json reads deeper ones than it writes with an indent."""
+    depth, told = 900, set()
+    with side_port(lambda: (200, b'{"a": ' + b"[" * depth + b"]" * depth + b"}")) as port:
+        for depth in range(900, 1000):  # noqa: B007 (the side port reads it)
+            shown = status("--json", "--url", port.url)
+            told.add((shown.exit_code, shown.stderr))
+    reason = f"{port.url}/api/status answers, but not with a relay's status: see --url"
+    assert told == {(0, ""), (1, f"signal-relay: {reason}\n")}
 
 
 @pytest.mark.parametrize("options", [["--once"], ["--json"]])

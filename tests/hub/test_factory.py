@@ -653,3 +653,33 @@ def test_broken_streams_of_many_harm_nobody(any_hub: Hub) -> None:
         sender.send(each)
     assert consumer.received == b"".join(sent)
     assert any_hub.counters.ended[Ending.MAGIC] == 4
+
+
+def test_a_peer_that_fails_at_the_end_does_not_keep_the_drain_from_ending(
+    hub: Hub, clock: Any, logged: Events, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> None:
+        raise ZeroDivisionError
+
+    gone, failing = hub.connect(), hub.connect()
+    drained = []
+    monkeypatch.setattr(gone.protocol, "read_rest", fail)
+    monkeypatch.setattr(failing.protocol, "read_rest", fail)
+    monkeypatch.setattr(hub.factory.pace, "admits", lambda _: False)
+    hub.factory.drain(5).addCallback(drained.append)
+    gone.lose()
+    monkeypatch.undo()
+    monkeypatch.setattr(failing.protocol, "read_rest", fail)
+    clock.advance(DRAIN_INTERVAL)
+    hub.finish_aborted()
+    clock.advance(DRAIN_INTERVAL)
+    assert drained == [None]
+    assert [type(failure) for failure in logged.flush_failures()] == [ZeroDivisionError]
+
+
+def test_what_is_left_unread_is_told(hub: Hub, clock: Any, logged: Events) -> None:
+    hub.connect()
+    hub.factory.pace.admits = lambda _: False  # type: ignore[method-assign]
+    hub.factory.drain(5)
+    clock.advance(5)
+    assert logged.lines("leaving without what 1 peers have sent last")
