@@ -64,7 +64,8 @@ class ListenerService(Service):
     def stopService(self) -> Deferred[None]:
         """Accept no more, then remove the socket."""
         super().stopService()
-        self._port.doRead()  # who has connected and not been accepted may have sent something
+        if self._port.connected:
+            self._port.doRead()  # who has connected and not been accepted may have sent something
         stopped: Deferred[None] = maybeDeferred(self._port.stopListening)
         return stopped.addCallback(lambda _: self._path.release())
 

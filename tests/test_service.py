@@ -3,6 +3,7 @@
 import dataclasses
 import resource
 import shutil
+import socket
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,7 @@ from alphapulse_relay import service
 from alphapulse_relay.options import Options, Settings, settings_from
 from alphapulse_relay.service import SignalRelayService, raise_descriptor_limit
 from alphapulse_relay.unix_socket import SocketPath, StartError
+from tests.support import message
 
 
 @pytest.fixture
@@ -262,3 +264,19 @@ def test_a_successor_keeps_its_socket_when_the_old_relay_leaves(
     assert settings.socket.exists()
     settings.socket.unlink()
     SocketPath(settings.socket).claim()
+
+
+@pytest.mark.usefixtures("unlimited")
+def test_what_came_before_it_left_counts_even_if_not_accepted_yet(
+    settings: Settings, reactor: MemoryReactorClock
+) -> None:
+    relay = started(settings, reactor)
+    with socket.socket(socket.AF_UNIX) as late:
+        late.connect(str(settings.socket))
+        late.sendall(message(20, 1))
+        done: list[None] = []
+        relay.stopService().addCallback(done.append)
+        reactor.pump([0.01] * 10)
+        assert late.recv(1) == b""
+    assert done == [None]
+    assert relay.hub.counters.messages_received == 1
