@@ -92,6 +92,7 @@ class SignalRelayService(MultiService):
             max_peers=settings.max_peers,
             verbose=settings.log_level == "debug",
         )
+        self._asked_by: dict[IService, str] = {}
         self._listener = ListenerService(settings, self.hub, reactor)
         self._add(self._listener, f"--socket {settings.socket}")
         for endpoint in settings.listen:
@@ -102,8 +103,8 @@ class SignalRelayService(MultiService):
             self._add(endpoint_service(settings.web, site, reactor), f"--web {settings.web}")
 
     def _add(self, part: Service, option: str) -> None:
-        """Make a part of the relay known by the option that asked for it."""
-        part.setName(option)
+        """Take a part of the relay in, and keep which option asked for it."""
+        self._asked_by[part] = option
         part.setServiceParent(self)
 
     def is_ready(self) -> bool:
@@ -131,8 +132,8 @@ class SignalRelayService(MultiService):
             if settings.cpu is not None:
                 os.sched_setaffinity(0, {settings.cpu})
             self.hub.max_peers = raise_descriptor_limit(settings.max_peers)
-            for part in self:
-                start(part)
+            for part, option in self._asked_by.items():
+                start(part, option)
         except StartError as error:
             self._fail(str(error), error.status)
         if self.hub.max_peers < settings.max_peers:
@@ -220,14 +221,14 @@ def makeService(options: Options) -> SignalRelayService:
     return relay
 
 
-def start(part: IService) -> None:
-    """Have a part of the relay listen. Raises :class:`StartError` that names its option."""
+def start(part: IService, option: str) -> None:
+    """Have a part of the relay listen. Raises :class:`StartError` that names the option."""
     try:
         part.privilegedStartService()
     except (CannotListenError, OSError) as error:
         reason = getattr(error, "socketError", error)
         text = getattr(reason, "strerror", None) or reason
-        raise StartError(f"{part.name}: cannot listen: {text}") from error
+        raise StartError(f"{option}: cannot listen: {text}") from error
 
 
 def exit_with(message: str, status: int) -> NoReturn:

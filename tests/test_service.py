@@ -81,6 +81,14 @@ def test_more_listeners_share_the_hub_and_the_side_port_may_be_left_out(
 
 
 @pytest.mark.usefixtures("unlimited")
+def test_one_endpoint_may_be_given_twice(settings: Settings, reactor: MemoryReactorClock) -> None:
+    """As with port 0, for which the kernel chooses two."""
+    relay = started(dataclasses.replace(settings, listen=("tcp:0", "tcp:0")), reactor)
+    assert len(reactor.tcpServers) == 3
+    assert stop(relay, reactor) == [None]
+
+
+@pytest.mark.usefixtures("unlimited")
 def test_it_is_ready_from_start_until_it_is_told_to_leave(
     settings: Settings, reactor: MemoryReactorClock
 ) -> None:
@@ -250,7 +258,7 @@ def test_all_listeners_close_before_the_drain(
     monkeypatch.setattr(relay.hub, "drain", lambda seconds: Deferred())
     relay.stopService()
     reactor.advance(0)
-    assert [part.name.split()[0] for part in relay if part.running] == ["--web"]
+    assert [part for part in relay if part.running] == [relay.services[-1]]
 
 
 @pytest.mark.usefixtures("unlimited")
