@@ -20,7 +20,7 @@ from twisted.python.components import Componentized
 
 from alphapulse_relay import __version__
 from alphapulse_relay.hub.factory import SignalRelayFactory
-from alphapulse_relay.hub.transport import LISTEN_BACKLOG, RelayPort
+from alphapulse_relay.hub.ports import LISTEN_BACKLOG, PortReactor, RelayPort
 from alphapulse_relay.logs import observer
 from alphapulse_relay.options import Options, Settings
 from alphapulse_relay.unix_socket import SocketPath, StartError
@@ -95,8 +95,10 @@ class SignalRelayService(MultiService):
         self._asked_by: dict[IService, str] = {}
         self._listener = ListenerService(settings, self.hub, reactor)
         self._add(self._listener, f"--socket {settings.socket}")
+        ports: Any = PortReactor(reactor, self.hub)
         for endpoint in settings.listen:
-            self._add(endpoint_service(endpoint, self.hub, reactor), f"--listen {endpoint}")
+            listener = endpoint_service(endpoint, self.hub, ports)
+            self._add(listener, f"--listen {endpoint}")
         self._listeners = list(self)
         if settings.web is not None:
             site = build_site(self.hub, self.is_ready)

@@ -35,6 +35,10 @@ class Threads:
         self._threads.append(threading.Thread(target=guarded, daemon=True))
         self._threads[-1].start()
 
+    @property
+    def running(self) -> bool:
+        return any(thread.is_alive() for thread in self._threads)
+
     def join(self) -> None:
         for thread in self._threads:
             thread.join(60)
@@ -301,3 +305,49 @@ def test_two_publishers_never_tear_each_others_messages() -> None:
         got = consumer.messages(1000)
     by_source = {s: [m for m in got if Header.unpack(m).source == s] for s in sent}
     assert by_source == sent
+
+
+def test_a_flood_starves_nobody(threads: Threads) -> None:
+    """A message of a slow publisher waits for no more of the flood than a window, and a few turns.
+
+    That is in bytes: how long it takes is the machine's business.
+    """
+    size, rounds, bound = 8 * 1024, 5, WINDOW + (4 << 20)
+    flood = b"".join(messages(20, 64, size))
+    over = threading.Event()
+    with Relay(*SMALL_WINDOW) as relay:
+        flooder, consumer = relay.connect(), relay.connect()
+        slow = {source: relay.connect() for source in range(21, 31)}
+
+        def publish() -> None:
+            while not over.is_set():
+                flooder.send(flood)
+
+        threads.run(publish)
+        reader = MessageReader()
+        for sequence in range(rounds):
+            for source, publisher in slow.items():
+                publisher.send(message(source, sequence))
+            waiting, between = set(slow), 0
+            while waiting:
+                assert between < bound, f"{len(waiting)} of 10 publishers are starved"
+                for each in reader.feed(consumer.socket.recv(1 << 18)):
+                    between += len(each)
+                    waiting.discard(Header.unpack(each).source)
+        over.set()
+        while threads.running:
+            consumer.socket.recv(1 << 18)
+        threads.join()
+
+
+def test_an_idle_peer_takes_little_memory(threads: Threads) -> None:
+    number, limit = 1000, 16 * 1024
+    with Relay() as relay:
+        relay.connect()
+        before = relay.resident_bytes()
+        # Each is a line in the log, which has to be read.
+        threads.run(relay.wait_for_log, f"peer connected: {number + 1} ")
+        for _ in range(number):
+            relay.connect(joined=False)
+        threads.join()
+        assert relay.resident_bytes() - before < number * limit

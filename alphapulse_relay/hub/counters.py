@@ -1,6 +1,7 @@
 """What the hub counts: plain numbers, read by whoever shows them."""
 
 import struct
+from array import array
 from bisect import bisect_left
 from collections.abc import Sequence
 
@@ -22,17 +23,25 @@ _NS = 1_000_000_000
 
 
 class Histogram:
-    """How often values fell into each bucket; ``bounds`` are the upper ones, inclusive."""
+    """How often values fell into each bucket; ``bounds`` are the upper ones, inclusive.
+
+    All that it holds are arrays, in which compiled code counts too.
+    """
 
     def __init__(self, bounds: Sequence[float]) -> None:
-        self.bounds = bounds
-        self.counts = [0] * (len(bounds) + 1)
-        self.total: float = 0
+        self.bounds = array("d", bounds)
+        self.counts = zeros(len(bounds) + 1)
+        self.sum = array("d", [0])
+
+    @property
+    def total(self) -> float:
+        """The sum of all values."""
+        return self.sum[0]
 
     def observe(self, value: float) -> None:
         """Count one value."""
         self.counts[bisect_left(self.bounds, value)] += 1
-        self.total += value
+        self.sum[0] += value
 
 
 class Counters:
@@ -50,19 +59,20 @@ class Counters:
         self.accepted = 0
         self.refused = dict.fromkeys(Refusal, 0)
         self.ended = dict.fromkeys(Ending, 0)
-        self.types = [0] * (LEGACY_TYPE_MAX + 1)
+        self.types = zeros(LEGACY_TYPE_MAX + 1)
         """Messages that hold a TLV of the type which is the index."""
-        self.malformed = 0
-        """Messages whose TLVs could not all be read."""
+        self.malformed = zeros(1)
+        """One number: messages whose TLVs could not all be read."""
         self.forward = Histogram(FORWARD_BOUNDS)
         """Seconds from the receipt of a chunk to the last write of it to a peer that is live."""
         self.age = Histogram([bound * _NS for bound in AGE_BOUNDS])
         """Nanoseconds between a message's timestamp and its receipt."""
 
-    def count(self, run: memoryview, messages: int, now: int) -> None:
-        """Count a run of accepted messages, received at ``now`` (nanoseconds since the epoch)."""
-        self.messages_received += messages
-        self.bytes_received += len(run)
+    def count(self, run: memoryview, now: int) -> None:
+        """Count what is in a run of accepted messages, and how old they are.
+
+        It was received at ``now``, in nanoseconds since the epoch.
+        """
         start, types = 0, self.types
         while start < len(run):
             version, timestamp, size = _COUNTED_FIELDS.unpack_from(run, start)
@@ -87,7 +97,12 @@ class Counters:
         try:
             seen = {span.type for span in walk(run, start, stop)}
         except WireError:
-            self.malformed += 1
+            self.malformed[0] += 1
             return
         for tlv_type in seen:
             self.types[tlv_type] += 1
+
+
+def zeros(count: int) -> "array[int]":
+    """Return so many counts of 64 bits, all 0."""
+    return array("Q", bytes(8 * count))

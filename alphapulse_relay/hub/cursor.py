@@ -9,16 +9,19 @@ from alphapulse_relay.hub.log import Log
 class Cursor:
     """A reader of the log that never sees what its own ``origin`` appended.
 
-    It begins at the head. It may let go of the log (:meth:`leave`), holding only the rest of the
-    message that was being delivered, and come back at the head (:meth:`rejoin`).
+    It begins at the head, and may *ride* there (:meth:`ride`): then it moves with the head, and
+    whoever appends also delivers. It may let go of the log (:meth:`leave`), holding only the rest
+    of the message that was being delivered, and come back at the head (:meth:`rejoin`).
     """
 
     def __init__(self, log: Log, origin: int) -> None:
-        self.position = log.head
+        self.riding = False
+        """Whether it moves with the head."""
         self.rest = b""
         """While away: the undelivered end of a message whose beginning was delivered."""
         self._log = log
         self._origin = origin
+        self._position = log.head  # of no meaning while it rides
         self._own_end = 0  # position behind the latest own message that is still ahead
         self._own_ahead = 0  # own messages ahead, and their bytes
         self._own_bytes_ahead = 0
@@ -29,6 +32,11 @@ class Cursor:
         self._away: tuple[int, int] | None = None  # bytes and messages delivered, while away
 
     @property
+    def position(self) -> int:
+        """Where the next byte to deliver lies; of no meaning while away."""
+        return self._log.head if self.riding else self._position
+
+    @property
     def away(self) -> bool:
         """Whether the cursor has let go of the log."""
         return self._away is not None
@@ -36,7 +44,7 @@ class Cursor:
     @property
     def at_head(self) -> bool:
         """Whether there is nothing to deliver."""
-        return self._away is None and self.position == self._log.head
+        return self._away is None and (self.riding or self._position == self._log.head)
 
     @property
     def bytes_out(self) -> int:
@@ -72,7 +80,7 @@ class Cursor:
 
     def published(self, length: int, messages: int) -> None:
         """Take note that the last ``length`` bytes of the log are the origin's own."""
-        if self._away is None and self.position == self._log.head - length:
+        if self.riding or (self._away is None and self._position == self._log.head - length):
             self._step_over(length, messages)
         else:
             self._own_end = self._log.head
@@ -83,33 +91,46 @@ class Cursor:
         """Return the next bytes to deliver that lie in one piece; empty if there are none."""
         if self._away:
             return memoryview(self.rest)
-        while self._own_end > self.position:
-            start, stop = self._log.stretch(self.position, self._origin)
-            if start > self.position:
-                before = self._log.messages_before(self.position)
+        while self._own_end > self._position:
+            start, stop = self._log.stretch(self._position, self._origin)
+            if start > self._position:
+                before = self._log.messages_before(self._position)
                 own = self._log.messages_before(start) - before
                 self._own_ahead -= own
-                self._own_bytes_ahead -= start - self.position
-                self._step_over(start - self.position, own)
+                self._own_bytes_ahead -= start - self._position
+                self._step_over(start - self._position, own)
             if stop > start:
                 return self._log.read(start)[: stop - start]
-        return self._log.read(self.position)
+        return self._log.read(self._position)
 
     def advance(self, length: int) -> None:
         """Take note that ``length`` of the next bytes were delivered."""
         if self._away is None:
-            self.position += length
+            self._position += length
         elif length:
             self.rest = self.rest[length:]
             sent, messages = self._away
             self._away = sent + length, messages + (not self.rest)
 
+    def ride(self) -> None:
+        """Move with the head from now on; the cursor must be there."""
+        if not self.at_head:
+            raise ValueError("a cursor rides at the head only")
+        self.riding = True
+
+    def alight(self, position: int) -> None:
+        """Move with the head no longer: what lies before ``position`` was delivered."""
+        self.riding = False
+        self._position = position
+
     def leave(self) -> None:
         """Let go of the log. The rest of a message that is being delivered is kept."""
         if self._away is None:
-            boundary = self._log.boundary(self.position)
-            self.rest = bytes(self._log.read(self.position)[: boundary - self.position])
+            position = self.position
+            boundary = self._log.boundary(position)
+            self.rest = bytes(self._log.read(position)[: boundary - position])
             self._away = self.bytes_out, self.messages_out
+            self.riding = False
 
     def rejoin(self) -> None:
         """Follow the log again, from the head. The rest must have been delivered."""
@@ -117,12 +138,12 @@ class Cursor:
             raise ValueError("a cursor rejoins after it left and delivered the rest")
         sent, messages = self._away
         self._away = None
-        self.position = self._log.head
+        self._position = self._log.head
         self._bytes_mark = self._log.head - sent
         self._messages_mark = self._log.messages - messages
         self._own_end = self._own_ahead = self._own_bytes_ahead = 0
 
     def _step_over(self, length: int, messages: int) -> None:
-        self.position += length
+        self._position += length
         self._bytes_mark += length
         self._messages_mark += messages

@@ -8,8 +8,10 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
 from time import perf_counter
+from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress, IReactorTime
@@ -21,10 +23,13 @@ from alphapulse_relay.hub.log import Log
 from alphapulse_relay.hub.pace import Pace
 from alphapulse_relay.hub.peer import Ending, Identity, Peer, Refusal, State
 from alphapulse_relay.hub.protocol import Refuser, SignalRelayProtocol
+from alphapulse_relay.hub.receiver import GATHER_SIZE, RECEIVE_SIZE
 from alphapulse_relay.hub.throttle import Throttle
 from alphapulse_relay.protocol_v2.errors import WireError
 from alphapulse_relay.protocol_v2.framing import Rules, Run
+from alphapulse_relay.protocol_v2.native import load
 
+_fanout = load("alphapulse_relay.hub._fanout")
 DRAIN_INTERVAL = 0.01
 """Seconds between looks at whether all was delivered while the relay leaves."""
 DEPARTED_KEPT = 50
@@ -72,11 +77,27 @@ class SignalRelayFactory(ServerFactory):
         self.departed: deque[Departure] = deque(maxlen=DEPARTED_KEPT)
         self._peers: dict[int, Peer] = {}
         self._snapshot: tuple[Peer, ...] | None = None
+        self._walking: dict[int, Peer] = {}  # of these, who does not ride and has to be woken
+        self._walkers: tuple[Peer, ...] | None = None
         self._numbers = count(1)
         self._drop_lines = Throttle(clock)
         self._broken_lines = Throttle(clock)
         self._refusal_lines = Throttle(clock)
         self._verbose = verbose
+        self.fan_out: Any = None
+        """Compiled code that delivers to the peers that ride; None without it."""
+        if _fanout is not None:
+            self.fan_out = _fanout.FanOut(
+                self.log,
+                rules,
+                self.pace,
+                self.counters,
+                self._forwarded,
+                self._fell_behind,
+                receive_size=RECEIVE_SIZE,
+                gather_size=GATHER_SIZE,
+            )
+        self._count = (self.fan_out or self.counters).count
         self._connections = 0
         self._unread: list[Peer] = []
         self._drained = Deferred[None]()
@@ -114,13 +135,16 @@ class SignalRelayFactory(ServerFactory):
         self.counters.accepted += 1
         self._connections += 1
         self._peers[peer.identity.number] = peer
-        self._snapshot = None
+        if not peer.rides:
+            self._walking[peer.identity.number] = peer
+        self._note_change()
         self._log.info("peer connected: {peer}", **peer.identity.fields)
 
     def leave(self, peer: Peer, reason: Ending) -> None:
         """Let a peer go."""
         del self._peers[peer.identity.number]
-        self._snapshot = None
+        self._walking.pop(peer.identity.number, None)
+        self._note_change()
         cursor, counters = peer.cursor, self.counters
         counters.ended[reason] += 1
         counters.messages_delivered += cursor.messages_out
@@ -147,14 +171,40 @@ class SignalRelayFactory(ServerFactory):
         ``received_at`` is when it came, in ``perf_counter`` seconds.
         """
         self.log.append(len(run), sender.identity.number, messages)
-        sender.cursor.published(len(run), messages)
+        sender.published(len(run), messages)
+        reached = 0 if self.fan_out is None else self.fan_out.send(run, sender)
+        reached += self._wake(sender)
+        self.counters.forward.observe(perf_counter() - received_at)
+        self._count(run, time.time_ns())
+        self._account(sender, len(run), messages, reached)
+
+    def _forwarded(
+        self, sender: Peer, length: int, messages: int, reached: int, received_at: float
+    ) -> None:
+        """Take note that compiled code has appended so much and sent it to those that ride.
+
+        ``reached`` is how many of them took all of the last run, which came at ``received_at``.
+        """
+        if self.fan_out.chunkwise:
+            reached += self._wake(sender)
+            self.counters.forward.observe(perf_counter() - received_at)
+        self._account(sender, length, messages, reached)
+
+    def _wake(self, sender: Peer) -> int:
+        """Deliver to those that do not ride; return how many are at the head then."""
+        if self._walkers is None:
+            self._walkers = tuple(self._walking.values())
         reached = 0
-        for peer in self._everybody():
+        for peer in self._walkers:
             if peer is not sender and peer.state is State.LIVE:
                 self._deliver(peer)
                 reached += peer.cursor.at_head
-        self.counters.forward.observe(perf_counter() - received_at)
-        self.counters.count(run, messages, time.time_ns())
+        return reached
+
+    def _account(self, sender: Peer, length: int, messages: int, reached: int) -> None:
+        """Do what is to be done once a run is delivered."""
+        self.counters.messages_received += messages
+        self.counters.bytes_received += length
         # Its own bytes may have overtaken it.
         if sender.identity.number in self._peers:
             self.pace.appended(sender)
@@ -163,10 +213,14 @@ class SignalRelayFactory(ServerFactory):
                 "forwarded message: sender {peer}, {bytes} bytes, {messages} messages, "
                 "{peers} peers",
                 **sender.identity.fields,
-                bytes=len(run),
+                bytes=length,
                 messages=messages,
                 peers=reached,
             )
+
+    def _fell_behind(self, peer: Peer, position: int, gone: bool) -> None:
+        """Have a peer that rides no longer go on by its cursor."""
+        self._guarded(peer, partial(peer.fell_behind, position, gone=gone))
 
     def dropped(self, sender: Peer, run: Run, offset: int) -> None:
         """Count what was dropped from a sound stream, and log it at a bounded rate.
@@ -280,6 +334,12 @@ class SignalRelayFactory(ServerFactory):
         for peer in self._everybody():
             if not peer.cursor.away and peer.cursor.position < tail:
                 peer.overtaken()
+
+    def _note_change(self) -> None:
+        """Take note that a peer came or went."""
+        self._snapshot = self._walkers = None
+        if self.fan_out is not None:
+            self.fan_out.chunkwise = bool(self._walking) or self._verbose
 
     def _everybody(self) -> tuple[Peer, ...]:
         """Return the peers as a snapshot: sending to one may end it, or another."""

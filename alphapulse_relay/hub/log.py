@@ -92,10 +92,15 @@ class Log:
         Whatever is not appended is overwritten by whoever asks next. ``need`` must not exceed an
         eighth of the window. May give up the oldest segment.
         """
+        segment = self.make_room(need)
+        return segment.buffer[segment.used : segment.used + need]
+
+    def make_room(self, need: int) -> Segment:
+        """Return the segment that the head is in, with ``need`` bytes free; see :meth:`space`."""
         segment = self._segments[-1]
         if self._segment_size - segment.used < need:
             segment = self._roll()
-        return segment.buffer[segment.used : segment.used + need]
+        return segment
 
     def append(self, length: int, origin: int, messages: int) -> None:
         """Move the head over the ``length`` bytes behind it: ``messages`` whole ones."""

@@ -39,7 +39,8 @@ class Pace:
         self._held: dict[Peer, None] = {}
         self._held_since = 0.0
         self._held_before = 0.0
-        self._next_look = 0
+        self.next_look = 0
+        """Up to this position of the log nobody needs to be looked at."""
         self._tick: IDelayedCall | None = None
 
     @property
@@ -55,11 +56,11 @@ class Pace:
 
     def appended(self, publisher: Peer) -> None:
         """Take note that the publisher has appended to the log; hold it if that is too much."""
-        if self._log.head < self._next_look:
+        if self._log.head < self.next_look:
             return
         if self.admits(publisher):
             # Whoever else publishes now is looked at as well, until one may go on.
-            self._next_look = self._log.head + self._log.window // CHECKS_PER_WINDOW
+            self.next_look = self._log.head + self._log.window // CHECKS_PER_WINDOW
         else:
             self._hold(publisher)
 

@@ -98,6 +98,21 @@ class Peer(Protocol):
     bytes_in: int
     connected_at: float
     """When it came, in seconds of the factory's clock."""
+    seat: int | None
+    """For the fan-out: its place among those that ride at the head."""
+
+    @property
+    def rides(self) -> bool:
+        """Whether compiled code sends to it whenever it is at the head: it need not be woken."""
+
+    def published(self, length: int, messages: int) -> None:
+        """Take note that the last ``length`` bytes of the log, so many messages, came from it."""
+
+    def fell_behind(self, position: int, *, gone: bool) -> None:
+        """Ride no longer: of what was appended it took what lies before ``position``.
+
+        ``gone`` if it will never read again.
+        """
 
     @property
     def reads(self) -> bool | None:

@@ -17,9 +17,9 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from alphapulse_relay.hub.cursor import Cursor
+from alphapulse_relay.hub.outlet import IOutlet
 from alphapulse_relay.hub.peer import Ending, Identity, Miss, Refusal, State, identify
 from alphapulse_relay.hub.receiver import MessageRunReceiver
-from alphapulse_relay.hub.transport import IOutlet
 from alphapulse_relay.protocol_v2.control import ErrorCode, build_error
 from alphapulse_relay.protocol_v2.errors import WireError
 from alphapulse_relay.protocol_v2.framing import Run
@@ -49,8 +49,10 @@ class SignalRelayProtocol(MessageRunReceiver):
         self.state = State.LIVE
         self.connected_at = factory.clock.seconds()
         self._took_at = -math.inf
+        self._descriptor: int | None = None  # of the socket, if it may be sent to directly
         self._queued = 0  # bytes that its socket held when last looked at
         self.messages_in = self.bytes_in = 0
+        self.seat: int | None = None
         self._seen_reading = False
         self._reads = False  # has taken bytes after its socket was full
         self._passed = False  # the log goes on without it, as it does not read
@@ -66,15 +68,27 @@ class SignalRelayProtocol(MessageRunReceiver):
         transport = self.transport
         self.identity = identify_peer(self.factory, transport)
         self.cursor = Cursor(self.log, self.identity.number)
+        self.number = self.identity.number
         self.outlet = IOutlet(transport)
+        self._descriptor = self.outlet.descriptor()
         transport.registerProducer(self, True)
         self.factory.join(self)
+        self._ride()
+
+    @property
+    def fan_out(self) -> Any:
+        """Compiled code that receives and forwards what comes next; None if that is not for it."""
+        return None if self.gathering else self.factory.fan_out
 
     def runReceived(self, run: memoryview, messages: int, received_at: float) -> None:
         """Have the run appended and sent to all others."""
-        self.messages_in += messages
-        self.bytes_in += len(run)
         self.factory.broadcast(self, run, messages, received_at)
+
+    def published(self, length: int, messages: int) -> None:
+        """Take note that the last ``length`` bytes of the log, so many messages, came from here."""
+        self.messages_in += messages
+        self.bytes_in += length
+        self.cursor.published(length, messages)
 
     def messagesRejected(self, run: Run, offset: int) -> None:
         """Have the dropped messages counted and logged; the connection lives."""
@@ -106,6 +120,11 @@ class SignalRelayProtocol(MessageRunReceiver):
     # What it is sent
 
     @property
+    def rides(self) -> bool:
+        """Whether compiled code sends to it whenever it is at the head."""
+        return self._descriptor is not None and self.factory.fan_out is not None
+
+    @property
     def reads(self) -> bool | None:
         """Whether it is known to read: its socket holds less than it was given.
 
@@ -123,6 +142,8 @@ class SignalRelayProtocol(MessageRunReceiver):
         A socket that was full says only after a good while that there is room again: so a slow
         reader is also told by what its socket still holds.
         """
+        if self.cursor.riding:
+            return True  # all that was ever appended
         if self.state is State.BEHIND:
             queued = self.outlet.queued()
             if queued < self._queued:
@@ -139,9 +160,18 @@ class SignalRelayProtocol(MessageRunReceiver):
                 self._send(data)
             elif cursor.away:
                 self._rejoin()
-            if self.state is not State.LIVE or cursor.at_head:
+            if self.state is not State.LIVE:
+                return
+            if cursor.at_head:
+                self._ride()
                 return
         self._go_on_next_turn()
+
+    def fell_behind(self, position: int, *, gone: bool) -> None:
+        """Go on by its cursor: of what was appended it took what lies before ``position``."""
+        self.cursor.alight(position)
+        self._took_at = self.factory.clock.seconds()
+        self.outlet.took_less(gone=gone)
 
     def pauseProducing(self) -> None:
         """Take note that the peer's socket is full."""
@@ -151,7 +181,7 @@ class SignalRelayProtocol(MessageRunReceiver):
 
     def resumeProducing(self) -> None:
         """Go on: the peer has taken bytes and there is room for more."""
-        if self.outlet.room_means_read():
+        if self.outlet.room_means_read(self.cursor.bytes_out):
             self._reads = self._seen_reading = True
         self.state = State.LIVE
         self.factory.go_on(self)
@@ -159,6 +189,7 @@ class SignalRelayProtocol(MessageRunReceiver):
     def stopProducing(self) -> None:
         """Send no more."""
         self.state = State.MUTED
+        self._alight()
         self.cursor.leave()
         self.cursor.rest = b""
 
@@ -188,6 +219,17 @@ class SignalRelayProtocol(MessageRunReceiver):
     def _publishes(self) -> bool:
         """Whether anything came from it, if only as far as its socket."""
         return bool(self.messages_in or self.torn or self.outlet.pending())
+
+    def _ride(self) -> None:
+        """Let compiled code send to it from now on; it is at the head."""
+        if self.rides and self.seat is None:
+            self.cursor.ride()
+            self.factory.fan_out.add(self, self._descriptor)
+
+    def _alight(self) -> None:
+        if self.seat is not None:
+            self.factory.fan_out.remove(self)
+            self.cursor.alight(self.log.head)
 
     def _send(self, data: memoryview) -> None:
         sent = self.outlet.send(data)
@@ -249,6 +291,7 @@ class SignalRelayProtocol(MessageRunReceiver):
             self._left = True
             if self.torn:
                 self.factory.broken(self, self.torn_error())
+            self._alight()
             self.cursor.leave()
             self._count_passed()
             self.factory.leave(self, reason)

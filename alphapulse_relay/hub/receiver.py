@@ -33,22 +33,29 @@ class MessageRunReceiver(Protocol):
     rules: Rules
 
     def __init__(self) -> None:
-        self._torn = b""
+        self.torn_bytes = b""
+        """The beginning of a message, to be put in front of what comes next."""
         self._gather = bytearray()
         self._gathered = 0
         self._gather_size = 0
         self._broken = False
-        self._stream_offset = 0  # bytes of the stream before the chunk
+        self.stream_offset = 0
+        """Bytes of the stream before the next chunk."""
+
+    @property
+    def gathering(self) -> bool:
+        """Whether a large message is being gathered apart."""
+        return bool(self._gather)
 
     @property
     def torn(self) -> int:
         """Bytes of a message whose end has not come."""
-        return self._gathered or len(self._torn)
+        return self._gathered or len(self.torn_bytes)
 
     def torn_error(self) -> WireError:
         """Return what to say of a message whose end will not come."""
         detail = f"the stream ends {self.torn} bytes into a message"
-        return WireError(Rejection.TORN, self._stream_offset, detail)
+        return WireError(Rejection.TORN, self.stream_offset, detail)
 
     def runReceived(self, run: memoryview, messages: int, received_at: float) -> None:
         """Take whole, checked messages that lie behind the log's head; override.
@@ -72,16 +79,16 @@ class MessageRunReceiver(Protocol):
         """Return where the next bytes belong. Good until anything else is appended to the log."""
         if self._gather:
             return memoryview(self._gather)[self._gathered :]
-        torn = len(self._torn)
+        torn = len(self.torn_bytes)
         space = self.log.space(torn + RECEIVE_SIZE)
-        space[:torn] = self._torn
+        space[:torn] = self.torn_bytes
         return space[torn:]
 
     def bufferUpdated(self, length: int) -> None:
         """Take note that ``length`` bytes were put where :meth:`getBuffer` said."""
         if not self._gather:
-            end = len(self._torn) + length
-            self._chunkReceived(self.log.space(len(self._torn) + RECEIVE_SIZE), end)
+            end = len(self.torn_bytes) + length
+            self._chunkReceived(self.log.space(len(self.torn_bytes) + RECEIVE_SIZE), end)
             return
         self._gathered += length
         if self._gathered == self._gather_size:
@@ -105,8 +112,8 @@ class MessageRunReceiver(Protocol):
     def _chunkReceived(self, chunk: memoryview, end: int) -> None:
         received_at = perf_counter()
         run = check(chunk, end, self.rules)
-        offset = self._stream_offset
-        self._stream_offset += run.consumed
+        offset = self.stream_offset
+        self.stream_offset += run.consumed
         self._keep(chunk[run.consumed : end] if run.broken is None else chunk[:0])
         if run.rejected:
             self.messagesRejected(run, offset)
@@ -120,9 +127,9 @@ class MessageRunReceiver(Protocol):
         """Put the torn beginning of a message aside: the space behind the head is everybody's."""
         size = message_size(torn)
         if len(torn) < HEADER_SIZE or size < GATHER_SIZE:
-            self._torn = bytes(torn)
+            self.torn_bytes = bytes(torn)
         else:
-            self._torn = b""
+            self.torn_bytes = b""
             self._gather_size, self._gathered = size, len(torn)
             self._gather = bytearray(torn)
             self._grow()

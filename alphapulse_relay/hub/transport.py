@@ -1,74 +1,51 @@
-"""Ports and transports tuned for the hub, and what makes an ordinary transport do.
+"""Transports tuned for the hub.
 
 A relay's own transport receives into the buffer that its protocol names and is sent bytes as they
 lie in the log: nothing is queued in between. It knows sockets and the reactor; messages it does
 not.
 """
 
+import errno
 import fcntl
 import select
 import struct
 import termios
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet import main, tcp, unix
 from twisted.internet.error import ConnectionDone, ConnectionLost
-from twisted.internet.interfaces import ITransport
-from twisted.python.components import registerAdapter
 from twisted.python.failure import Failure
-from zope.interface import Interface, implementer
+from zope.interface import implementer
 
-LISTEN_BACKLOG = 4096
-"""Connections that may wait to be accepted: all consumers reconnect at once after a restart.
-The kernel cuts it to net.core.somaxconn, 4096 by default (listen(2))."""
-READS_PER_TURN = 16
-"""Receives from one peer before the others get their turn: 1 MiB."""
+from alphapulse_relay.hub.outlet import UNDER_WAY, IOutlet
+
+TURN_WORK = 1024 * 1024
+"""Bytes received from one peer, and sent on by compiled code, before the others get their turn."""
 SEND_LIMIT = 256 * 1024
 """Bytes offered to a socket at once: more than its buffer takes by default (212,992 bytes)."""
 REST_LIMIT = 8 * 1024 * 1024
 """Bytes read at most from a peer that has closed: more than a socket holds (net.core.wmem_max is
 4 MiB by default)."""
-UNDER_WAY = 16 * 1024 * 1024
-"""Bytes that may be between an ordinary transport and its peer: more than both kernels hold of a
-TCP connection by default (net.ipv4.tcp_wmem and tcp_rmem: 4 and 6 MiB)."""
-COPY_LIMIT = 64 * 1024
-"""Bytes copied into an ordinary transport at once: it asks for a pause when it holds as much."""
 _INT = struct.Struct("i")
 
-
-class IOutlet(Interface):
-    """How a protocol sends, whatever the transport.
-
-    When an outlet is full it calls the registered producer's ``pauseProducing``, and
-    ``resumeProducing`` when there is room again; ``stopProducing`` when nothing more can be sent.
-    """
-
-    def send(data: memoryview) -> int:
-        """Take some of the bytes, without keeping the view, and return how many."""
-
-    def queued() -> int:
-        """Return how much was sent that the peer has not taken, as far as is known."""
-
-    def room_means_read() -> bool:
-        """Tell whether, when there is room again, the peer must have read."""
-
-    def pending() -> int:
-        """Return how many bytes the peer has sent that were not received, as far as is known."""
-
-    def read_rest() -> None:
-        """Receive what the peer has already sent, if that can be done without waiting."""
-
-    def close(farewell: bytes) -> None:
-        """Close the connection, with these last bytes if they can be sent without waiting."""
+if TYPE_CHECKING:
+    _Connection = tcp.Server
+else:
+    _Connection = object
 
 
 @implementer(IOutlet)
-class RelayTransport(unix.Server):
-    """A connected Unix socket that receives into its protocol's buffer and sends from the log."""
+class RelayTransport(_Connection):
+    """A connected socket that receives into its protocol's buffer and sends from the log.
+
+    To be mixed into one of Twisted's connections.
+    """
 
     protocol: Any
     producer: Any
+    _orderly: frozenset[int]
+    """Errors of recv(2) by which the kernel tells that the peer has closed."""
     _reading = False
 
     def startReading(self) -> None:
@@ -83,37 +60,46 @@ class RelayTransport(unix.Server):
 
     def doRead(self) -> Exception | None:  # type: ignore[override]
         """Receive until the socket is empty, the turn is over, or the protocol wants no more."""
-        for _ in range(READS_PER_TURN):
-            # The reactor may still have an event for us from before the protocol was held.
-            if not self._reading:
-                return None
-            space = self.protocol.getBuffer()
-            received = self._receive(space)
-            if not isinstance(received, int):
-                return received
-            self.protocol.bufferUpdated(received)
-            if received < len(space):
-                return None
-        return None
-
-    def _receive(self, space: memoryview) -> int | Exception | None:
-        """Return how much was received, why the connection is over, or None for nothing yet."""
-        try:
-            received = self.socket.recv_into(space)
-        except BlockingIOError:
+        work = TURN_WORK
+        # The reactor may still have an event for us from before the protocol was held.
+        while work > 0 and self._reading:
+            fan_out = self.protocol.fan_out
+            if fan_out is None:
+                work = self._receive_chunk(work)
+            else:
+                work = fan_out.receive(self.protocol, self.fileno(), work)
+        if work >= 0:
             return None
-        except ConnectionResetError:
-            # So the kernel tells that the peer closed without reading all that it was sent
-            # (unix(7)), as publishers do.
-            return main.CONNECTION_DONE
-        except OSError:
-            return main.CONNECTION_LOST
-        return received or main.CONNECTION_DONE
+        return main.CONNECTION_DONE if -work in self._orderly else main.CONNECTION_LOST
 
-    def doWrite(self) -> None:
+    def _receive_chunk(self, work: int) -> int:
+        """Receive once and return what is left of the turn's work, as ``FanOut.receive`` does."""
+        space = self.protocol.getBuffer()
+        received = self._receive(space)
+        if received > 0:
+            self.protocol.bufferUpdated(received)
+            return max(work - received, 0) if received == len(space) else 0
+        return received
+
+    def _receive(self, space: memoryview) -> int:
+        """Return how many bytes were received; 0 if there are none now.
+
+        A negative number is the error; ESHUTDOWN stands for the end of the stream.
+        """
+        try:
+            return self.socket.recv_into(space) or -errno.ESHUTDOWN
+        except BlockingIOError:
+            return 0
+        except OSError as error:
+            return -(error.errno or errno.EIO)
+
+    def doWrite(self) -> Exception | None:  # type: ignore[override]
         """Tell the producer that there is room."""
         self.stopWriting()
+        if self.disconnecting:
+            return main.CONNECTION_DONE
         self.producer.resumeProducing()
+        return None
 
     def send(self, data: memoryview) -> int:
         """Send what the socket takes without waiting; see :class:`IOutlet`."""
@@ -121,14 +107,25 @@ class RelayTransport(unix.Server):
         try:
             sent = self.socket.send(offered)
         except ConnectionError:
-            self._reader_gone()
+            self.took_less(gone=True)
             return 0
         except OSError:  # full, or the kernel is short of memory: either passes
             sent = 0
         if sent < len(offered):
+            self.took_less(gone=False)
+        return sent
+
+    def descriptor(self) -> int:
+        """Return the socket's: nothing is queued that could be overtaken."""
+        return self.fileno()
+
+    def took_less(self, *, gone: bool) -> None:
+        """Wait until the socket has room again, if it ever will."""
+        if gone:
+            self._reader_gone()
+        else:
             self.startWriting()
             self.producer.pauseProducing()
-        return sent
 
     def _reader_gone(self) -> None:
         """Deal with a peer that will never read again.
@@ -147,13 +144,17 @@ class RelayTransport(unix.Server):
         """Return the bytes in the socket that the peer has not taken (SIOCOUTQ, unix(7))."""
         return self._count(termios.TIOCOUTQ)
 
-    def room_means_read(self) -> bool:
+    def room_means_read(self, given: int) -> bool:  # noqa: ARG002 - IOutlet
         """Tell that it does: a Unix socket holds what its peer has not read."""
         return True
 
     def pending(self) -> int:
         """Return the bytes in the socket that were not received (SIOCINQ, unix(7))."""
         return self._count(termios.FIONREAD)
+
+    def close(self, farewell: bytes) -> None:
+        """Close the connection; see :class:`IOutlet`."""
+        raise NotImplementedError
 
     def _count(self, request: int) -> int:
         (number,) = _INT.unpack(fcntl.ioctl(self.socket, request, bytes(_INT.size)))
@@ -173,10 +174,30 @@ class RelayTransport(unix.Server):
     def _receive_rest(self, left: int) -> None:
         while left > 0 and not self._aborting:
             received = self._receive(self.protocol.getBuffer())
-            if not isinstance(received, int):
+            if received <= 0:
                 return
             self.protocol.bufferUpdated(received)
             left -= received
+
+    def connectionLost(self, reason: Failure) -> None:
+        """Hand on what was sent before the end: a held publisher may have closed long ago."""
+        try:
+            if self._lost_unasked(reason):
+                self._receive_rest(REST_LIMIT)
+        finally:
+            super().connectionLost(reason)
+
+    def _lost_unasked(self, reason: Failure) -> bool:
+        """Whether it was not the relay that closed."""
+        asked = self.disconnecting or not reason.check(ConnectionDone, ConnectionLost)
+        return bool(self.connected) and not asked
+
+
+class UnixTransport(RelayTransport, unix.Server):
+    """Over a Unix socket, whose kernel tells all of both ends."""
+
+    # ECONNRESET: the peer closed without reading all that it was sent (unix(7)), as publishers do.
+    _orderly = frozenset({errno.ESHUTDOWN, errno.ECONNRESET})
 
     def close(self, farewell: bytes) -> None:
         """Close at once; the farewell goes out if it fits the socket's buffer."""
@@ -185,69 +206,33 @@ class RelayTransport(unix.Server):
         self.abortConnection()
 
     def connectionLost(self, reason: Failure) -> None:
-        """Hand on what was sent before the end: a held publisher may have closed long ago."""
-        try:
-            if self.connected and reason.check(ConnectionDone, ConnectionLost):
-                self._receive_rest(REST_LIMIT)
-                # A Unix socket's peer does not vanish: the kernel closes for it.
-                reason = Failure(main.CONNECTION_DONE)
-        finally:
-            super().connectionLost(reason)
+        """Hand on what was sent before the end."""
+        if self._lost_unasked(reason):
+            # A Unix socket's peer does not vanish: the kernel closes for it.
+            reason = Failure(main.CONNECTION_DONE)
+        super().connectionLost(reason)
 
 
-class RelayPort(unix.Port):
-    """A listening Unix socket whose connections are :class:`RelayTransport`.
+class TCPTransport(RelayTransport, tcp.Server):
+    """Over TCP: what the peer's kernel has taken may still be unread."""
 
-    The path on disk is not its business: it is removed by who claimed it, and only if it is still
-    the same socket.
-    """
+    _orderly = frozenset({errno.ESHUTDOWN})
 
-    transport = RelayTransport
-
-    def connectionLost(self, reason: Failure) -> None:
-        """Close the socket and leave its path alone."""
-        tcp.Port.connectionLost(self, reason)
-
-
-@implementer(IOutlet)
-class OrdinaryOutlet:
-    """Sends to any Twisted transport, which paces by its producer interface.
-
-    Copies at most what the transport lets its buffer grow to.
-    """
-
-    def __init__(self, transport: Any) -> None:
-        self._transport = transport
-        self._sent = 0
-
-    def send(self, data: memoryview) -> int:
-        """Have the transport keep a copy of some of the bytes; return how many."""
-        copy = bytes(data[:COPY_LIMIT])
-        self._transport.write(copy)
-        self._sent += len(copy)
-        return len(copy)
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        # A signal must not wait for the one before it to be acknowledged (tcp(7)).
+        self.setTcpNoDelay(True)
 
     def queued(self) -> int:
-        """Return what was sent, as far as that may be on the way."""
-        return min(self._sent, UNDER_WAY)
+        """Return what may be on the way: what was not acknowledged, and what is not read."""
+        return super().queued() + UNDER_WAY
 
-    def room_means_read(self) -> bool:
-        """Tell whether more was sent than can be on the way: kernels take much unread."""
-        return self._sent > UNDER_WAY
-
-    def pending(self) -> int:
-        """Return 0: what the kernel holds is not in reach of this transport."""
-        return 0
-
-    def read_rest(self) -> None:
-        """Receive nothing: what the kernel holds is not in reach of this transport."""
+    def room_means_read(self, given: int) -> bool:
+        """Tell whether more was given than can be on the way: kernels take much unread."""
+        return given > UNDER_WAY
 
     def close(self, farewell: bytes) -> None:
-        """Close once all that was written, and the farewell, are sent."""
-        # A transport waits for its producer to be gone before it closes.
-        self._transport.unregisterProducer()
-        self._transport.write(farewell)
-        self._transport.loseConnection()
-
-
-registerAdapter(OrdinaryOutlet, ITransport, IOutlet)
+        """Close in order: aborting would take the farewell back."""
+        with suppress(OSError):
+            self.socket.send(farewell)
+        self.loseConnection()

@@ -10,6 +10,8 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
+from typing import Any
 
 from alphapulse_relay.protocol_v2 import tlv
 from alphapulse_relay.protocol_v2.errors import Rejection, WireError
@@ -18,14 +20,17 @@ from alphapulse_relay.protocol_v2.header import (
     HEADER_SIZE,
     MAGIC,
     MAGIC_BYTES,
+    SIZE_LIMIT,
     Domain,
 )
+from alphapulse_relay.protocol_v2.native import load
 
 MAX_MESSAGE = 1 << 20
 """Default limit of a whole message in bytes; what claims to be larger is a broken stream."""
 
 _CHECKED_FIELDS = struct.Struct("<IB19xII")
 """magic, domain, payload_size, checksum: the header's fields that a check looks at."""
+_scan = load("alphapulse_relay.protocol_v2._scan")
 
 
 class Level(StrEnum):
@@ -52,6 +57,26 @@ class Rules:
     tlv_types: frozenset[int] = frozenset(range(20, 40))
     max_message: int = MAX_MESSAGE
     refused: frozenset[int] = frozenset()
+
+    @cached_property
+    def masks(self) -> tuple[int, int, bytes, bytes]:
+        """The same as compiled code reads it.
+
+        The level's number, the largest payload in bytes, and for domains and TLV types 256 bytes
+        that are 1 where the index is accepted at that level.
+        """
+        domains = frozenset(range(256)) if self.level is Level.FRAMING else self.domains
+        accepted, tlv_types = (
+            bytes(number in numbers for number in range(256))
+            for numbers in (domains - self.refused, self.tlv_types)
+        )
+        max_payload = min(self.max_message - HEADER_SIZE, SIZE_LIMIT)
+        return list(Level).index(self.level), max_payload, accepted, tlv_types
+
+    @cached_property
+    def compiled(self) -> Any:
+        """What the compiled :func:`skim <_skim_nothing>` wants; None without it."""
+        return None if _scan is None else _scan.CompiledRules(*self.masks)
 
 
 @dataclass(slots=True)
@@ -80,7 +105,8 @@ def check(chunk: memoryview, end: int, rules: Rules) -> Run:
     start, in order, so the chunk must be writable. The torn bytes at ``consumed`` stay where they
     are. Never raises for what the bytes say; never reads beyond ``end``.
     """
-    start = accepted = messages = stretch = 0
+    start, messages = _skim(chunk, 0, end, rules.compiled)
+    accepted = stretch = 0
     rejected: dict[Rejection, int] = {}
     first = broken = None
     max_payload = rules.max_message - HEADER_SIZE
@@ -102,13 +128,23 @@ def check(chunk: memoryview, end: int, rules: Rules) -> Run:
             rejected[fault.reason] = rejected.get(fault.reason, 0) + 1
             accepted = _close_over(chunk, accepted, stretch, start)
             stretch = stop
+            start, sound = _skim(chunk, stop, end, rules.compiled)
+            messages += sound
         else:
             messages += 1
-        start = stop
+            start = stop
     accepted = _close_over(chunk, accepted, stretch, start)
     if broken is None and end - start < HEADER_SIZE:
         broken = _false_start(chunk, start, end)
     return Run(accepted, start, messages, rejected, first, broken)
+
+
+def _skim_nothing(_chunk: memoryview, start: int, _end: int, _compiled: None) -> tuple[int, int]:
+    return start, 0
+
+
+_skim = _skim_nothing if _scan is None else _scan.skim
+"""Passes over sound messages as fast as it can; what it leaves, :func:`check` looks at."""
 
 
 def _fault(

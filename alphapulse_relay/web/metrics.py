@@ -85,7 +85,7 @@ class HubCollector(Collector):
             "tlv_messages",
             "Accepted messages that hold a TLV of the type; malformed: whose TLVs cannot be read",
             "type",
-            [*by_type, ("malformed", counters.malformed)],
+            [*by_type, ("malformed", counters.malformed[0])],
         )
 
     def _connections(self) -> Iterator[Metric]:

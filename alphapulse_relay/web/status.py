@@ -53,7 +53,7 @@ def _counters(hub: SignalRelayFactory) -> dict[str, Any]:
             "ended": counters.ended,
         },
         "tlv_messages": {str(number): n for number, n in enumerate(counters.types) if n},
-        "malformed": counters.malformed,
+        "malformed": counters.malformed[0],
         "held_seconds": hub.pace.held_seconds,
     }
 

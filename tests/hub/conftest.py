@@ -1,6 +1,9 @@
 """Fixtures of the hub's tests: a clock, a hub that must end clean, and what was logged."""
 
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -48,3 +51,11 @@ def hub(make_hub: Callable[..., Hub]) -> Hub:
 def any_hub(request: pytest.FixtureRequest, make_hub: Callable[..., Hub]) -> Hub:
     """A hub over each kind of transport."""
     return make_hub(transport=request.param)
+
+
+@pytest.fixture
+def path() -> Iterator[Path]:
+    """Where a Unix socket may be: its path has room for 107 bytes, and pytest's are long."""
+    directory = Path(tempfile.mkdtemp(prefix="hub-"))
+    yield directory / "s.sock"
+    shutil.rmtree(directory)

@@ -14,7 +14,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from alphapulse_relay.hub.factory import DRAIN_INTERVAL, SignalRelayFactory
-from alphapulse_relay.hub.transport import IOutlet
+from alphapulse_relay.hub.outlet import IOutlet
 from alphapulse_relay.protocol_v2.framing import Rules
 from alphapulse_relay.protocol_v2.header import HEADER_SIZE, build_message
 from alphapulse_relay.protocol_v2.tlv import (
@@ -90,8 +90,14 @@ class Pipe(Ordinary):
         # With room for everything the other side reads at once.
         return 0 if math.isinf(self.room) else self.queue
 
-    def room_means_read(self) -> bool:
+    def room_means_read(self, given: int) -> bool:
         return True
+
+    def descriptor(self) -> None:
+        return None
+
+    def took_less(self, *, gone: bool) -> None:
+        raise AssertionError("nothing was sent past it")
 
     def pending(self) -> int:
         return len(self.unread)

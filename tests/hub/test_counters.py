@@ -14,7 +14,7 @@ MS = 1_000_000
 
 def counted(*run: bytes, now: int = NOW) -> Counters:
     counters = Counters()
-    counters.count(memoryview(b"".join(run)), len(run), now)
+    counters.count(memoryview(b"".join(run)), now)
     return counters
 
 
@@ -42,7 +42,7 @@ class TestHistogram:
     def test_bounds_are_inclusive(self, value: float, bucket: int) -> None:
         histogram = Histogram((1, 2, 5))
         histogram.observe(value)
-        assert histogram.counts == [int(number == bucket) for number in range(4)]
+        assert list(histogram.counts) == [int(number == bucket) for number in range(4)]
 
     def test_adds_up(self) -> None:
         histogram = Histogram((1, 2, 5))
@@ -74,15 +74,15 @@ class TestTypes:
 
     def test_none(self) -> None:
         counters = counted(signal(), signal())
-        assert (types(counters), counters.malformed, counters.messages_received) == ({}, 0, 2)
+        assert (types(counters), counters.malformed[0]) == ({}, 0)
 
     def test_legacy(self) -> None:
         counters = counted(legacy(b"\x15\x00\x02\x00ab" + b"\x16\x00\x00\x00"))
-        assert (types(counters), counters.malformed) == ({21: 1, 22: 1}, 0)
+        assert (types(counters), counters.malformed[0]) == ({21: 1, 22: 1}, 0)
 
     def test_legacy_255_is_a_type_like_any_other(self) -> None:
         counters = counted(legacy(b"\xff\x00\x01\x00a"))
-        assert (types(counters), counters.malformed) == ({255: 1}, 0)
+        assert (types(counters), counters.malformed[0]) == ({255: 1}, 0)
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ class TestTypes:
 )
 def test_malformed_counts_under_no_type(bad: bytes) -> None:
     counters = counted(bad, signal(build_tlv(30, b"")))
-    assert (types(counters), counters.malformed) == ({30: 1}, 1)
+    assert (types(counters), counters.malformed[0]) == ({30: 1}, 1)
 
 
 class TestAge:
@@ -135,9 +135,7 @@ class TestAge:
 def test_samples(name: str) -> None:
     data, entry = (SAMPLES / name).read_bytes(), MANIFEST[name]
     counters = counted(*split(data))
-    assert counters.messages_received == entry["messages"]
-    assert counters.bytes_received == entry["bytes"]
-    assert counters.malformed == 0
+    assert counters.malformed[0] == 0
     if "messages_with_type" in entry:
         wanted = {int(number): count for number, count in entry["messages_with_type"].items()}
         assert types(counters) == wanted
@@ -152,6 +150,5 @@ def test_runs_add_up() -> None:
     counters = Counters()
     run = signal(build_tlv(21, b"abc"))
     for _ in range(3):
-        counters.count(memoryview(run * 2), 2, NOW)
-    assert (counters.messages_received, counters.bytes_received) == (6, 6 * len(run))
+        counters.count(memoryview(run * 2), NOW)
     assert types(counters) == {21: 6}

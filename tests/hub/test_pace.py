@@ -72,7 +72,7 @@ class Scene:
 
     def take(self, peer: Any, up_to: int) -> None:
         """Have a peer take all but ``up_to`` bytes."""
-        peer.cursor.position = self.log.head - up_to
+        peer.cursor.alight(self.log.head - up_to)
         peer.took_at = self.clock.seconds()
         self.pace.progressed(peer)
 
@@ -183,7 +183,7 @@ def test_one_that_is_coming_back_while_a_publisher_is_held(scene: Scene) -> None
     other = scene.peer()
     scene.publish(WINDOW)
     other.cursor.leave()
-    other.cursor.position = 0
+    other.cursor.alight(0)
     scene.take(scene.consumer, 0)
     assert scene.publisher.calls == ["hold", "release"]
 

@@ -2,136 +2,38 @@
 
 import errno
 import os
-import shutil
 import socket
-import stat
-import tempfile
-import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_twisted
-from twisted.internet import reactor as installed_reactor
 from twisted.internet.error import ConnectionDone, ConnectionLost
-from twisted.internet.interfaces import ITransport
 from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
 from twisted.internet.protocol import Protocol, connectionDone
-from twisted.internet.task import deferLater
-from twisted.internet.testing import StringTransport
-from twisted.internet.threads import deferToThread
 from twisted.python.failure import Failure
 from zope.interface.verify import verifyObject
 
 from alphapulse_relay.hub.factory import SignalRelayFactory
+from alphapulse_relay.hub.outlet import UNDER_WAY, IOutlet
 from alphapulse_relay.hub.peer import Ending, State
 from alphapulse_relay.hub.protocol import SignalRelayProtocol
 from alphapulse_relay.hub.transport import (
-    COPY_LIMIT,
-    LISTEN_BACKLOG,
-    READS_PER_TURN,
     REST_LIMIT,
     SEND_LIMIT,
-    UNDER_WAY,
-    IOutlet,
-    OrdinaryOutlet,
-    RelayPort,
+    TURN_WORK,
     RelayTransport,
+    TCPTransport,
+    UnixTransport,
 )
 from alphapulse_relay.protocol_v2.control import parse_error
 from alphapulse_relay.protocol_v2.framing import Rules
 from tests.hub.fakes import BROKEN, Events, message, messages
+from tests.hub.sockets import PATIENCE, Relay, Remote, reactor, turns, until
 
-PATIENCE = 20.0
-reactor: Any = installed_reactor
-
-
-async def until(condition: Callable[[], object]) -> None:
-    """Let the reactor turn until the condition holds."""
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline, "never came true"
-        await deferLater(reactor, 0, lambda: None)
-
-
-async def turns(number: int = 20) -> None:
-    """Let the reactor turn so often."""
-    for _ in range(number):
-        await deferLater(reactor, 0, lambda: None)
-
-
-class Remote:
-    """A client: a plain socket that is used in threads wherever it may have to wait."""
-
-    def __init__(self, family: int, address: Any) -> None:
-        self.socket = socket.socket(family)
-        self.socket.settimeout(PATIENCE)
-        self.socket.connect(address)
-
-    def send(self, data: bytes) -> Awaitable[None]:
-        return deferToThread(self.socket.sendall, data)
-
-    def receive(self, length: int) -> Awaitable[bytes]:
-        return deferToThread(self._receive, length)
-
-    def _receive(self, length: int) -> bytes:
-        received = bytearray()
-        while len(received) < length and (piece := self.socket.recv(length - len(received))):
-            received += piece
-        return bytes(received)
-
-    def close(self) -> None:
-        self.socket.close()
-
-
-class Relay:
-    """A hub that listens on a real socket, in this process."""
-
-    def __init__(self, path: Path, kind: str) -> None:
-        self.path = path
-        self.factory = SignalRelayFactory(reactor, Rules(), window=8 << 20, hold=1.0, max_peers=100)
-        if kind == "relay":
-            self.port: Any = RelayPort(str(path), self.factory, LISTEN_BACKLOG, 0o660, reactor)
-            self.port.startListening()
-        elif kind == "unix":
-            self.port = reactor.listenUNIX(str(path), self.factory)
-        else:
-            self.port = reactor.listenTCP(0, self.factory, interface="127.0.0.1")
-        self.transports: list[Any] = []
-        self.remotes: list[Remote] = []
-
-    async def connect(self) -> tuple[Remote, Any]:
-        """Return a client, and the peer that it is to the hub."""
-        number = len(list(self.factory.peers))
-        host = self.port.getHost()
-        if hasattr(host, "port"):
-            remote = Remote(socket.AF_INET, (host.host, host.port))
-        else:
-            remote = Remote(socket.AF_UNIX, str(self.path))
-        self.remotes.append(remote)
-        await until(lambda: len(list(self.factory.peers)) == number + 1)
-        peer: Any = list(self.factory.peers)[-1]
-        self.transports.append(peer.transport)
-        return remote, peer
-
-    async def stop(self) -> None:
-        await self.port.stopListening()
-        self.factory.cut_drain()
-        await self.factory.drain(0)
-        for remote in self.remotes:
-            remote.close()
-        await until(lambda: not any(transport.connected for transport in self.transports))
-        assert not list(self.factory.peers)
-
-
-@pytest.fixture
-def path() -> Iterator[Path]:
-    # A Unix socket's path has room for 107 bytes, and pytest's are long.
-    directory = Path(tempfile.mkdtemp(prefix="hub-"))
-    yield directory / "s.sock"
-    shutil.rmtree(directory)
+READS = TURN_WORK // 65536
 
 
 @pytest_twisted.async_yield_fixture
@@ -141,7 +43,17 @@ async def relay(path: Path) -> Any:
     await relay.stop()
 
 
-@pytest_twisted.async_yield_fixture(params=["relay", "unix", "tcp"])
+@pytest_twisted.async_yield_fixture(params=["relay", "tcp"])
+async def own_relay(request: Any, path: Path) -> Any:
+    """A hub whose transports are its own."""
+    relay = Relay(path, request.param)
+    yield relay
+    await relay.stop()
+
+
+@pytest_twisted.async_yield_fixture(
+    params=["relay", "unix", "tcp", "ordinary unix", "ordinary tcp"]
+)
 async def any_relay(request: Any, path: Path) -> Any:
     relay = Relay(path, request.param)
     yield relay
@@ -225,8 +137,8 @@ class TestHeld:
 
     SENT = messages(20, 5000)
 
-    async def test_nothing_is_read_of_it(self, relay: Relay) -> None:
-        sender, publisher = await relay.connect()
+    async def test_nothing_is_read_of_it(self, own_relay: Relay) -> None:
+        sender, publisher = await own_relay.connect()
         publisher.hold()
         await sender.send(b"".join(self.SENT))
         await turns()
@@ -234,25 +146,25 @@ class TestHeld:
         publisher.release()
         await until(lambda: publisher.messages_in == 20)
 
-    async def test_sent_and_closed(self, relay: Relay) -> None:
-        sender, publisher = await relay.connect()
-        consumer, _ = await relay.connect()
+    async def test_sent_and_closed(self, own_relay: Relay) -> None:
+        sender, publisher = await own_relay.connect()
+        consumer, _ = await own_relay.connect()
         publisher.hold()
         await sender.send(b"".join(self.SENT))
         sender.close()
         await turns()
-        assert relay.factory.counters.messages_received == 0
+        assert own_relay.factory.counters.messages_received == 0
         publisher.release()
         assert await consumer.receive(20 * 5000) == b"".join(self.SENT)
-        await until(lambda: relay.factory.departed)
-        assert relay.factory.departed[0].reason is Ending.CLOSED
-        assert relay.factory.departed[0].messages_in == 20
+        await until(lambda: own_relay.factory.departed)
+        assert own_relay.factory.departed[0].reason is Ending.CLOSED
+        assert own_relay.factory.departed[0].messages_in == 20
 
-    async def test_sent_and_closed_with_its_own_socket_full(self, relay: Relay) -> None:
+    async def test_sent_and_closed_with_its_own_socket_full(self, own_relay: Relay) -> None:
         """Then the reactor waits for room in it, and only sees that it is gone."""
-        sender, publisher = await relay.connect()
-        other, other_peer = await relay.connect()
-        consumer, _ = await relay.connect()
+        sender, publisher = await own_relay.connect()
+        other, other_peer = await own_relay.connect()
+        consumer, _ = await own_relay.connect()
         filling = b"".join(messages(10, 60_000))
         await other.send(filling)
         assert await consumer.receive(len(filling)) == filling
@@ -261,24 +173,24 @@ class TestHeld:
         await sender.send(b"".join(self.SENT))
         sender.close()
         assert await consumer.receive(20 * 5000) == b"".join(self.SENT)
-        await until(lambda: relay.factory.departed)
-        assert relay.factory.departed[0].messages_in == 20
+        await until(lambda: own_relay.factory.departed)
+        assert own_relay.factory.departed[0].messages_in == 20
         assert other_peer.messages_in == 10
 
-    async def test_a_drain_reads_it(self, relay: Relay) -> None:
-        sender, publisher = await relay.connect()
-        consumer, _ = await relay.connect()
+    async def test_a_drain_reads_it(self, own_relay: Relay) -> None:
+        sender, publisher = await own_relay.connect()
+        consumer, _ = await own_relay.connect()
         publisher.hold()
         await sender.send(b"".join(self.SENT))
-        await relay.factory.drain(PATIENCE)
+        await own_relay.factory.drain(PATIENCE)
         assert await consumer.receive(1 << 20) == b"".join(self.SENT)
 
-    async def test_torn_end_is_counted(self, relay: Relay) -> None:
-        sender, _ = await relay.connect()
+    async def test_torn_end_is_counted(self, own_relay: Relay) -> None:
+        sender, _ = await own_relay.connect()
         await sender.send(message(64) + message(64)[:50])
         sender.close()
-        await until(lambda: relay.factory.departed)
-        assert relay.factory.counters.dropped["torn"] == 1
+        await until(lambda: own_relay.factory.departed)
+        assert own_relay.factory.counters.dropped["torn"] == 1
 
 
 class TestClosedWithUnreadBytes:
@@ -408,28 +320,6 @@ class TestBurst:
             assert await remote.receive(64) == each
 
 
-class TestPort:
-    async def test_leaves_the_path_alone(self, path: Path) -> None:
-        relay = Relay(path, "relay")
-        assert stat.S_IMODE(path.stat().st_mode) == 0o660
-        await relay.stop()
-        assert path.is_socket()
-
-    async def test_leaves_a_successor_alone(self, path: Path) -> None:
-        relay = Relay(path, "relay")
-        path.unlink()
-        with socket.socket(socket.AF_UNIX) as successor:
-            successor.bind(str(path))
-            await relay.stop()
-            assert path.is_socket()
-
-    async def test_accepts_no_more(self, path: Path) -> None:
-        relay = Relay(path, "relay")
-        await relay.stop()
-        with socket.socket(socket.AF_UNIX) as client, pytest.raises(ConnectionRefusedError):
-            client.connect(str(path))
-
-
 class FakeSocket:
     """A socket that does what the test says at each call."""
 
@@ -469,6 +359,8 @@ ALL = 1 << 30
 
 class BufferProtocol(Protocol):
     """Counts what a transport does to a protocol that names its buffer."""
+
+    fan_out = None
 
     def __init__(self) -> None:
         self.received: list[int] = []
@@ -523,17 +415,18 @@ class Watched:
 
 
 class Made:
-    """A RelayTransport on one end of a socket pair, on a reactor that does nothing."""
+    """A transport on one end of a pair of sockets, on a reactor that does nothing."""
 
-    def __init__(self) -> None:
-        self.ours, self.theirs = socket.socketpair()
+    def __init__(self, kind: type[RelayTransport], pair: tuple[socket.socket, socket.socket]):
+        self.ours, self.theirs = pair
         self.ours.setblocking(False)
         self.theirs.settimeout(PATIENCE)
         self.reactor = Watched()
         self.protocol = BufferProtocol()
         self.producer = RecordingProducer()
+        address = "" if kind is UnixTransport else ("127.0.0.1", 1)
         port = type("FakePort", (), {"_realPortNumber": None, "port": ""})()
-        self.transport: Any = RelayTransport(self.ours, self.protocol, "", port, 1, self.reactor)
+        self.transport: Any = kind(self.ours, self.protocol, address, port, 1, self.reactor)
         self.protocol.makeConnection(self.transport)
         self.transport.registerProducer(self.producer, True)
 
@@ -548,7 +441,20 @@ class Made:
 
 @pytest.fixture
 def made() -> Iterator[Made]:
-    made = Made()
+    made = Made(UnixTransport, socket.socketpair())
+    yield made
+    made.close()
+
+
+def tcp_pair() -> tuple[socket.socket, socket.socket]:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        theirs = socket.create_connection(server.getsockname())
+        return server.accept()[0], theirs
+
+
+@pytest.fixture
+def tcp() -> Iterator[Made]:
+    made = Made(TCPTransport, tcp_pair())
     yield made
     made.close()
 
@@ -557,8 +463,8 @@ class TestReceiving:
     def test_is_bounded_in_one_turn(self, made: Made) -> None:
         fake = made.script(ALL)
         assert made.transport.doRead() is None
-        assert fake.calls == READS_PER_TURN
-        assert made.protocol.received == [65536] * READS_PER_TURN
+        assert fake.calls == READS
+        assert made.protocol.received == [65536] * READS
 
     def test_stops_when_the_socket_is_empty(self, made: Made) -> None:
         fake = made.script(65536, 100)
@@ -575,7 +481,7 @@ class TestReceiving:
         assert fake.calls == 3, "an event from before it was held"
         made.transport.resumeProducing()
         made.transport.doRead()
-        assert fake.calls == 3 + READS_PER_TURN
+        assert fake.calls == 3 + READS
 
     def test_nothing_there(self, made: Made) -> None:
         made.script(WOULD_BLOCK)
@@ -747,6 +653,50 @@ class TestRest:
         assert made.ours.fileno() == -1
 
 
+class TestTCP:
+    """What differs: a peer may vanish, and its kernel takes what it does not read."""
+
+    def test_does_not_wait_for_more(self, tcp: Made) -> None:
+        assert tcp.ours.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+    @pytest.mark.parametrize(("step", "why"), [(0, CONNECTION_DONE), (RESET, CONNECTION_LOST)])
+    def test_a_reset_is_not_the_end(self, tcp: Made, step: Any, why: Exception) -> None:
+        tcp.script(65536, step)
+        assert tcp.transport.doRead() is why
+
+    def test_a_reset_stays_one_although_more_was_received(self, tcp: Made) -> None:
+        tcp.script(100, RESET)
+        tcp.transport.connectionLost(Failure(ConnectionLost()))
+        assert tcp.protocol.received == [100]
+        assert [failure.type for failure in tcp.protocol.ended] == [ConnectionLost]
+
+    def test_room_means_little(self, tcp: Made) -> None:
+        tcp.transport.send(memoryview(b"all"))
+        assert tcp.transport.queued() >= UNDER_WAY
+        assert not tcp.transport.room_means_read(UNDER_WAY)
+        assert tcp.transport.room_means_read(UNDER_WAY + 1)
+
+    def test_closes_in_order(self, tcp: Made) -> None:
+        tcp.transport.close(b"goodbye")
+        assert tcp.transport not in tcp.reactor.readers
+        assert tcp.transport in tcp.reactor.writers
+        assert tcp.transport.doWrite() is CONNECTION_DONE
+        tcp.transport.connectionLost(Failure(ConnectionDone()))
+        assert tcp.theirs.recv(100) == b"goodbye"
+        assert tcp.theirs.recv(100) == b""
+        assert tcp.producer.calls == ["stop"]
+
+    def test_reads_nothing_more_then(self, tcp: Made) -> None:
+        tcp.theirs.sendall(b"more")
+        tcp.transport.close(b"goodbye")
+        tcp.transport.connectionLost(Failure(ConnectionDone()))
+        assert tcp.protocol.received == []
+
+    def test_is_an_outlet_of_its_own(self, tcp: Made) -> None:
+        assert IOutlet(tcp.transport) is tcp.transport
+        assert verifyObject(IOutlet, tcp.transport)
+
+
 async def test_a_failure_while_receiving_ends_that_connection(
     relay: Relay, logged: Events, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -756,7 +706,7 @@ async def test_a_failure_while_receiving_ends_that_connection(
     def fail(*_: object) -> None:
         raise RuntimeError("no")
 
-    monkeypatch.setattr(peer, "runReceived", fail)
+    monkeypatch.setattr(peer, "published", fail)
     await client.send(b"".join(messages(2000)))
     await until(lambda: relay.factory.departed)
     assert "no" in {str(error) for error in logged.flush_failures()}
@@ -764,49 +714,6 @@ async def test_a_failure_while_receiving_ends_that_connection(
     assert not peer.transport.connected
     await other.send(message())
     await until(lambda: relay.factory.counters.messages_received == 1)
-
-
-class TestOrdinaryOutlet:
-    def test_copies_a_bounded_part(self) -> None:
-        transport = StringTransport()
-        data = bytearray(2 * COPY_LIMIT)
-        outlet = IOutlet(transport)
-        assert isinstance(outlet, OrdinaryOutlet)
-        assert verifyObject(IOutlet, outlet)
-        with memoryview(data) as view:
-            assert outlet.send(view) == COPY_LIMIT
-        data.clear()
-        assert len(transport.value()) == COPY_LIMIT
-
-    def test_closes_after_the_farewell(self) -> None:
-        transport = StringTransport()
-        transport.registerProducer(RecordingProducer(), True)
-        outlet = IOutlet(transport)
-        outlet.send(memoryview(b"before "))
-        outlet.close(b"goodbye")
-        assert transport.value() == b"before goodbye"
-        assert transport.disconnecting
-        assert transport.producer is None
-
-    def test_of_what_it_was_given_nothing_is_known_to_be_taken(self) -> None:
-        outlet = IOutlet(StringTransport())
-        assert outlet.queued() == 0
-        for length in (100, 200, 300):
-            outlet.send(memoryview(bytes(100)))
-            assert outlet.queued() == length
-
-    def test_what_is_under_way_is_bounded(self) -> None:
-        outlet = IOutlet(StringTransport())
-        piece = memoryview(bytes(COPY_LIMIT))
-        for _ in range(UNDER_WAY // COPY_LIMIT):
-            outlet.send(piece)
-            assert not outlet.room_means_read()
-        outlet.send(piece)
-        assert outlet.queued() == UNDER_WAY
-        assert outlet.room_means_read()
-
-    def test_is_for_every_transport(self) -> None:
-        assert ITransport.providedBy(StringTransport())
 
 
 def test_a_peer_knows_who_connected(made: Made, logged: Events) -> None:

@@ -1,6 +1,7 @@
 """The metrics: every figure is that of known traffic, every name as Prometheus wants it."""
 
 import re
+from array import array
 from collections.abc import Callable
 from typing import Any
 
@@ -137,7 +138,7 @@ class TestFigures:
             assert found == [*bounds, float("inf")]
 
     def test_buckets_are_cumulative(self, hub: Hub) -> None:
-        hub.counters.forward.counts[:3] = [1, 2, 3]
+        hub.counters.forward.counts[:3] = array("Q", [1, 2, 3])
         values = list(Scrape(hub).labels("forward_seconds_bucket").values())
         assert values[:4] == [1, 3, 6, 6]
         assert values[-1] == 6

@@ -1,0 +1,337 @@
+# cython: language_level=3, boundscheck=False, wraparound=False
+"""The hub's inner loop, compiled: from a readable publisher to every plain peer at the head.
+
+Receives behind the head, passes over the sound messages, sends them to all that ride, moves the
+head. What is not plain (a message that is not sound, a large one that comes in pieces, a peer that
+takes less than all) it hands to Python, once the log is in order. Its only state is who rides.
+"""
+
+from cpython.buffer cimport (
+    PyBUF_SIMPLE,
+    PyBUF_WRITABLE,
+    PyBuffer_Release,
+    PyObject_GetBuffer,
+)
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from libc.errno cimport EAGAIN, ECONNRESET, EINTR, EPIPE, errno
+from libc.stddef cimport size_t
+from libc.stdint cimport int64_t, uint8_t, uint64_t
+from libc.stdlib cimport free, realloc
+from libc.string cimport memcpy
+
+
+cdef extern from "scan.h":
+    ctypedef struct scan_rules:
+        unsigned int max_payload
+        int level
+        uint8_t domains[256]
+        uint8_t tlv_types[256]
+    ctypedef struct scan_histogram:
+        const double *bounds
+        size_t bound_count
+        uint64_t *counts
+        double *sum
+    ctypedef struct scan_counters:
+        uint64_t *types
+        uint64_t *malformed
+        scan_histogram age
+    size_t scan_skim(const uint8_t *, size_t, const scan_rules *, size_t *) noexcept nogil
+    bint scan_may_begin(const uint8_t *, size_t, const scan_rules *, size_t) noexcept nogil
+    void scan_count(const uint8_t *, size_t, int64_t, const scan_counters *) noexcept nogil
+    void scan_observe(const scan_histogram *, double) noexcept nogil
+    const char *crc32_choose()
+
+
+cdef extern from "<errno.h>" nogil:
+    int ESHUTDOWN
+
+
+cdef extern from "<sys/socket.h>" nogil:
+    ssize_t c_recv "recv"(int, void *, size_t, int)
+    ssize_t c_send "send"(int, const void *, size_t, int)
+    int MSG_DONTWAIT
+    int MSG_NOSIGNAL
+
+
+cdef extern from "<time.h>" nogil:
+    ctypedef long time_t
+    struct timespec:
+        time_t tv_sec
+        long tv_nsec
+    int clock_gettime(int, timespec *)
+    int CLOCK_MONOTONIC
+    int CLOCK_REALTIME
+
+
+cdef enum:
+    CHUNKS = 64  # runs that one call appends at most: 4 MiB
+
+
+cdef struct Call:
+    # What one call of FanOut.receive does, until Python is told.
+    int64_t span  # bytes that may be appended until pace has to be looked at; 0 or less: a chunk
+    size_t done  # bytes behind the head that were sent on
+    size_t torn  # bytes behind these: the beginning of a message, or what is not sound
+    size_t reached  # how many riders took all of the last run
+    size_t chunks
+    size_t ends[CHUNKS]  # where each run ends, counted from the head
+    size_t messages[CHUNKS]
+    int64_t received_at  # CLOCK_MONOTONIC, nanoseconds
+    int64_t work  # bytes that may still be received and sent
+    bint odd  # whether the torn bytes are for Python
+
+
+crc32_choose()
+
+
+cdef inline int64_t nanoseconds(int clock) noexcept nogil:
+    cdef timespec now
+    clock_gettime(clock, &now)
+    return now.tv_sec * 1000000000 + now.tv_nsec
+
+
+cdef void *memory_of(owner, size_t *size) except NULL:
+    """Return where an object's memory lies: good as long as it is not resized."""
+    cdef Py_buffer view
+    PyObject_GetBuffer(owner, &view, PyBUF_SIMPLE | PyBUF_WRITABLE)
+    size[0] = view.len
+    memory = view.buf
+    PyBuffer_Release(&view)
+    return memory
+
+
+cdef class FanOut:
+    """Those that ride at the head of the log, and the way of bytes to all of them.
+
+    ``receive_size`` is asked of a socket at once, ``gather_size`` is from where a torn message is
+    gathered by Python, both in bytes. ``pace`` says where it has to be looked at again.
+    ``forwarded(sender, length, messages, reached, received_at)`` is told what was appended and how
+    many took all of it; ``fell_behind(peer, position, gone)`` that a peer rides no longer, since it
+    took only what lies before the position, and whether it will never read again.
+    """
+
+    cdef public bint chunkwise
+    """Whether Python is to be told after each chunk: some peers do not ride, say."""
+    cdef object log, pace, segment, forwarded, fell_behind
+    cdef scan_rules rules
+    cdef scan_counters counters
+    cdef scan_histogram forward
+    cdef list arrays
+    cdef uint8_t *buffer
+    cdef size_t buffer_size
+    cdef size_t receive_size, gather_size
+    cdef list riders, laggards
+    cdef int *descriptors
+    cdef size_t capacity
+
+    def __cinit__(
+        self, log, rules, pace, counters, forwarded, fell_behind, *,
+        size_t receive_size, size_t gather_size,
+    ):
+        self.log, self.pace = log, pace
+        self.forwarded, self.fell_behind = forwarded, fell_behind
+        self.receive_size, self.gather_size = receive_size, gather_size
+        self.riders = []
+        self.laggards = []  # of one run: peers, and what each took, -1 if it is gone
+        level, max_payload, domains, tlv_types = rules.masks
+        self.rules.level = level
+        self.rules.max_payload = max_payload
+        memcpy(self.rules.domains, <const uint8_t *>domains, 256)
+        memcpy(self.rules.tlv_types, <const uint8_t *>tlv_types, 256)
+        self.arrays = []
+        self.counters.types = <uint64_t *>self.array_memory(counters.types)
+        self.counters.malformed = <uint64_t *>self.array_memory(counters.malformed)
+        self.fill_histogram(&self.counters.age, counters.age)
+        self.fill_histogram(&self.forward, counters.forward)
+
+    cdef int fill_histogram(self, scan_histogram *histogram, source) except -1:
+        histogram.bounds = <const double *>self.array_memory(source.bounds)
+        histogram.bound_count = len(source.bounds)
+        histogram.counts = <uint64_t *>self.array_memory(source.counts)
+        histogram.sum = <double *>self.array_memory(source.sum)
+        return 0
+
+    cdef void *array_memory(self, array) except NULL:
+        """Return an array's memory, and keep the array from being resized."""
+        cdef size_t size
+        self.arrays.append(memoryview(array))
+        return memory_of(array, &size)
+
+    def __dealloc__(self):
+        free(self.descriptors)
+
+    def __len__(self):
+        return len(self.riders)
+
+    def add(self, peer, int descriptor):
+        """Let a peer that is at the head ride: from now on it gets what is appended."""
+        cdef size_t seat = len(self.riders), wanted
+        if seat == self.capacity:
+            wanted = 2 * self.capacity + 64
+            grown = <int *>realloc(self.descriptors, wanted * sizeof(int))
+            if grown is NULL:
+                raise MemoryError
+            self.descriptors, self.capacity = grown, wanted
+        self.descriptors[seat] = descriptor
+        self.riders.append(peer)
+        peer.seat = seat
+
+    def remove(self, peer):
+        """Let a peer ride no longer."""
+        cdef size_t seat = peer.seat, last = len(self.riders) - 1
+        moved = self.riders.pop()
+        if seat != last:
+            self.riders[seat] = moved
+            self.descriptors[seat] = self.descriptors[last]
+            moved.seat = seat
+        peer.seat = None
+
+    def count(self, run, int64_t now):
+        """Count a run of accepted messages, as ``Counters.count``."""
+        cdef Py_buffer view
+        PyObject_GetBuffer(run, &view, PyBUF_SIMPLE)
+        scan_count(<const uint8_t *>view.buf, view.len, now, &self.counters)
+        PyBuffer_Release(&view)
+
+    def send(self, run, sender):
+        """Send a run that was just appended to all riders but the sender.
+
+        Returns how many took all of it.
+        """
+        cdef Py_buffer view
+        cdef Py_ssize_t seat = self.seat_of(sender)
+        PyObject_GetBuffer(run, &view, PyBUF_SIMPLE)
+        try:
+            reached = self.send_to_all(<const uint8_t *>view.buf, view.len, seat)
+        finally:
+            PyBuffer_Release(&view)
+        self.hand_over_laggards(self.log.head - len(run))
+        return reached
+
+    def receive(self, peer, int descriptor, int64_t work):
+        """Receive from a peer and send to all riders, until its socket is empty or for a turn.
+
+        ``work`` bounds the bytes that are received and sent; what is left of it is returned, 0 if
+        there are none to receive now. A negative number is the error that ended the connection
+        (errno(3)); ESHUTDOWN stands for the end of the stream.
+        """
+        cdef Call call
+        cdef bytes torn = peer.torn_bytes
+        call.torn = PyBytes_GET_SIZE(torn)
+        segment = self.log.make_room(call.torn + self.receive_size)
+        if segment is not self.segment:
+            self.segment = segment
+            self.buffer = <uint8_t *>memory_of(segment.buffer, &self.buffer_size)
+        cdef size_t used = segment.used
+        cdef uint8_t *head = self.buffer + used
+        memcpy(head, PyBytes_AS_STRING(torn), call.torn)
+        call.done = call.chunks = call.reached = 0
+        call.span = self.pace.next_look - self.log.head
+        call.work = work
+        call.odd = False
+        cdef int failure = self.forward_all(
+            &call, descriptor, head, self.buffer_size - used, self.seat_of(peer)
+        )
+        self.settle(&call, peer, head)
+        return -failure if failure else max(call.work, 0)
+
+    cdef Py_ssize_t seat_of(self, peer) except -2:
+        return -1 if peer.seat is None else peer.seat
+
+    cdef int forward_all(
+        self, Call *call, int descriptor, uint8_t *head, size_t room, Py_ssize_t sender
+    ) except -1:
+        """Receive, check and send chunk by chunk; return the error that ends the connection."""
+        cdef uint8_t *chunk
+        cdef ssize_t received
+        cdef size_t run, messages
+        cdef int64_t width = 1 + len(self.riders)
+        while call.chunks < CHUNKS and room - call.done >= call.torn + self.receive_size:
+            chunk = head + call.done
+            received = c_recv(descriptor, chunk + call.torn, self.receive_size, MSG_DONTWAIT)
+            if received <= 0:
+                call.work = 0
+                if received == 0:
+                    return ESHUTDOWN
+                return 0 if errno == EAGAIN or errno == EINTR else errno
+            call.received_at = nanoseconds(CLOCK_MONOTONIC)
+            call.torn += received
+            run = scan_skim(chunk, call.torn, &self.rules, &messages)
+            call.torn -= run
+            if run:
+                self.forward_run(call, chunk, run, messages, sender)
+            call.odd = call.torn and not scan_may_begin(
+                chunk + run, call.torn, &self.rules, self.gather_size
+            )
+            # A socket that gave less than it was asked for is empty.
+            if <size_t>received == self.receive_size:
+                call.work -= received * width
+            else:
+                call.work = 0
+            if call.odd or self.laggards or self.chunkwise:
+                break
+            if call.work <= 0 or <int64_t>call.done >= call.span:
+                break
+        return 0
+
+    cdef int forward_run(
+        self, Call *call, const uint8_t *run, size_t size, size_t messages, Py_ssize_t sender
+    ) except -1:
+        call.reached = self.send_to_all(run, size, sender)
+        if not self.chunkwise:
+            scan_observe(&self.forward, (nanoseconds(CLOCK_MONOTONIC) - call.received_at) * 1e-9)
+        scan_count(run, size, nanoseconds(CLOCK_REALTIME), &self.counters)
+        call.done += size
+        call.ends[call.chunks] = call.done
+        call.messages[call.chunks] = messages
+        call.chunks += 1
+        return 0
+
+    cdef size_t send_to_all(self, const uint8_t *run, size_t size, Py_ssize_t sender) except? 0:
+        """Send a run to all riders but the one in the sender's seat; note who took less."""
+        cdef Py_ssize_t seat, count = len(self.riders)
+        cdef size_t reached = 0
+        cdef ssize_t sent
+        for seat in range(count):
+            if seat == sender:
+                continue
+            sent = c_send(self.descriptors[seat], run, size, MSG_DONTWAIT | MSG_NOSIGNAL)
+            if sent == <ssize_t>size:
+                reached += 1
+                continue
+            # Whatever else fails passes: the socket is full, or the kernel is short of memory.
+            if sent < 0:
+                sent = -1 if errno == EPIPE or errno == ECONNRESET else 0
+            self.laggards.append((self.riders[seat], sent))
+        return reached
+
+    cdef int settle(self, Call *call, peer, const uint8_t *head) except -1:
+        """Bring the log and the sender in order, then have Python do what is not plain."""
+        cdef size_t chunk, start = 0, total = 0
+        position = self.log.head
+        for chunk in range(call.chunks):
+            position = self.log.head
+            self.log.append(call.ends[chunk] - start, peer.number, call.messages[chunk])
+            start = call.ends[chunk]
+            total += call.messages[chunk]
+        torn = PyBytes_FromStringAndSize(<const char *>head + call.done, call.torn)
+        peer.torn_bytes = b"" if call.odd else torn
+        if call.done:
+            peer.stream_offset += call.done
+            peer.published(call.done, total)
+            self.hand_over_laggards(position)
+            self.forwarded(peer, call.done, total, call.reached, call.received_at * 1e-9)
+        if call.odd:
+            peer.dataReceived(torn)
+        return 0
+
+    cdef int hand_over_laggards(self, start) except -1:
+        """Have those that took less than all of the run at ``start`` go on by their cursors."""
+        if not self.laggards:
+            return 0
+        laggards, self.laggards = self.laggards, []
+        for peer, _ in laggards:
+            self.remove(peer)
+        for peer, sent in laggards:
+            self.fell_behind(peer, start + max(sent, 0), sent < 0)
+        return 0

@@ -1,0 +1,67 @@
+"""Ports whose connections are the hub's own transports."""
+
+import socket
+from typing import Any
+
+from twisted.internet import tcp, unix
+from twisted.internet.interfaces import IListeningPort, IProtocolFactory
+from twisted.python.failure import Failure
+
+from alphapulse_relay.hub.transport import RelayTransport, TCPTransport, UnixTransport
+
+LISTEN_BACKLOG = 4096
+"""Connections that may wait to be accepted: all consumers reconnect at once after a restart.
+The kernel cuts it to net.core.somaxconn, 4096 by default (listen(2))."""
+
+
+class RelayPort(unix.Port):
+    """A listening Unix socket.
+
+    The path on disk is not its business: it is removed by who claimed it, and only if it is still
+    the same socket.
+    """
+
+    transport = UnixTransport
+
+    def connectionLost(self, reason: Failure) -> None:
+        """Close the socket and leave its path alone."""
+        tcp.Port.connectionLost(self, reason)
+
+
+class PortReactor:
+    """A reactor whose plain ports for ``factory`` accept connections with the hub's transports.
+
+    For endpoint strings (``tcp:``, ``tcp6:``, ``unix:``, ``systemd:``): an endpoint asks its
+    reactor for a port. What wraps the factory, as ``ssl:`` does, gets one as from ``reactor``.
+    """
+
+    def __init__(self, reactor: Any, factory: IProtocolFactory) -> None:
+        self._reactor = reactor
+        self._factory = factory
+
+    def listenTCP(self, port: int, factory: IProtocolFactory, *more: Any, **named: Any) -> Any:
+        """Listen on a TCP port, as ``IReactorTCP``."""
+        opened = self._reactor.listenTCP(port, factory, *more, **named)
+        return self._tuned(opened, factory, TCPTransport)
+
+    def listenUNIX(self, address: str, factory: IProtocolFactory, *more: Any, **named: Any) -> Any:
+        """Listen on a Unix socket, as ``IReactorUNIX``."""
+        opened = self._reactor.listenUNIX(address, factory, *more, **named)
+        return self._tuned(opened, factory, UnixTransport)
+
+    def adoptStreamPort(self, descriptor: int, family: int, factory: IProtocolFactory) -> Any:
+        """Listen on a socket that was passed in, as ``IReactorSocket``."""
+        opened = self._reactor.adoptStreamPort(descriptor, family, factory)
+        transport = UnixTransport if family == socket.AF_UNIX else TCPTransport
+        return self._tuned(opened, factory, transport)
+
+    def _tuned(
+        self, port: Any, factory: IProtocolFactory, transport: type[RelayTransport]
+    ) -> IListeningPort:
+        """Have the port make the hub's transports; it has accepted no connection yet."""
+        if factory is self._factory:
+            port.transport = transport
+        return port  # type: ignore[no-any-return]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._reactor, name)

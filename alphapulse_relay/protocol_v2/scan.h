@@ -1,0 +1,160 @@
+/* What is done with every message of a run, in C: framing, checks and counting.
+ *
+ * The contract: scan_skim accepts only what framing.check would, and stops at the first message
+ * that it does not accept, whatever the reason. What is wrong with that one, framing.check finds
+ * out. So there is one source of errors, and no second opinion about them.
+ */
+#ifndef ALPHAPULSE_SCAN_H
+#define ALPHAPULSE_SCAN_H
+
+#include "crc32.h"
+
+enum { LEVEL_FRAMING, LEVEL_CHECKSUM, LEVEL_STRICT };
+
+typedef struct {
+    uint32_t max_payload; /* bytes after the header */
+    int level;
+    uint8_t domains[256]; /* 1 for the accepted ones */
+    uint8_t tlv_types[256];
+} scan_rules;
+
+static inline uint16_t scan_u16(const uint8_t *at) { return (uint16_t)(at[0] | at[1] << 8); }
+
+/* Little-endian machines only, as the build makes sure: then these are single loads. */
+static inline uint32_t scan_u32(const uint8_t *at) {
+    uint32_t value;
+    memcpy(&value, at, 4);
+    return value;
+}
+
+static inline uint64_t scan_u64(const uint8_t *at) {
+    uint64_t value;
+    memcpy(&value, at, 8);
+    return value;
+}
+
+#define SCAN_MAGIC 0xDEADBEEFu
+#define TLV_EXTENDED 255
+
+/* One step of a walk over TLVs: return where the one at `at` ends and tell its type, or NULL if it
+ * is malformed. `legacy` writers make their headers of two u16. */
+static inline const uint8_t *scan_tlv(const uint8_t *at, const uint8_t *stop, int legacy,
+                                      unsigned *type) {
+    size_t left = (size_t)(stop - at), size;
+    if (legacy) {
+        if (left < 4 || (*type = scan_u16(at)) > 255) return NULL;
+        size = 4 + (size_t)scan_u16(at + 2);
+    } else if (at[0] != TLV_EXTENDED) {
+        if (left < 2) return NULL;
+        *type = at[0];
+        size = 2 + (size_t)at[1];
+    } else {
+        if (left < 5 || at[1] || (*type = at[2]) == TLV_EXTENDED) return NULL;
+        size = 5 + (size_t)scan_u16(at + 3);
+    }
+    return size <= left ? at + size : NULL;
+}
+
+static inline int scan_strictly(const uint8_t *message, size_t size, const scan_rules *rules) {
+    const uint8_t *at = message + HEADER_SIZE, *stop = message + size;
+    unsigned type;
+    while (at < stop)
+        if (!(at = scan_tlv(at, stop, 0, &type)) || !rules->tlv_types[type]) return 0;
+    return scan_u32(message + CHECKSUM_OFFSET) != 0;
+}
+
+/* Return how many bytes at the start of the chunk are whole messages that the rules accept. */
+static inline size_t scan_skim(const uint8_t *chunk, size_t end, const scan_rules *rules,
+                               size_t *messages) {
+    size_t start = 0, count = 0;
+    while (end - start >= HEADER_SIZE) {
+        const uint8_t *message = chunk + start;
+        uint32_t payload = scan_u32(message + 24);
+        if (scan_u32(message) != SCAN_MAGIC || payload > rules->max_payload) break;
+        size_t size = HEADER_SIZE + (size_t)payload;
+        if (size > end - start) break;
+        if (!rules->domains[message[4]]) break;
+        if (rules->level >= LEVEL_CHECKSUM) {
+            uint32_t crc = scan_u32(message + CHECKSUM_OFFSET);
+            if (crc && crc != crc32_message(message, size)) break;
+            if (rules->level == LEVEL_STRICT && !scan_strictly(message, size, rules)) break;
+        }
+        start += size;
+        count++;
+    }
+    *messages = count;
+    return start;
+}
+
+/* Tell whether the bytes may be the beginning of a message of less than `limit` bytes. */
+static inline int scan_may_begin(const uint8_t *torn, size_t size, const scan_rules *rules,
+                                 size_t limit) {
+    static const uint8_t magic[4] = {0xEF, 0xBE, 0xAD, 0xDE};
+    if (memcmp(torn, magic, size < 4 ? size : 4)) return 0;
+    if (size < HEADER_SIZE) return 1;
+    uint32_t payload = scan_u32(torn + 24);
+    return payload <= rules->max_payload && HEADER_SIZE + (size_t)payload > size &&
+           HEADER_SIZE + (size_t)payload < limit;
+}
+
+/* How often values fell into each bucket, and their sum: arrays that belong to somebody else. */
+typedef struct {
+    const double *bounds; /* ascending, inclusive */
+    size_t bound_count;
+    uint64_t *counts; /* one more than there are bounds */
+    double *sum;
+} scan_histogram;
+
+typedef struct {
+    uint64_t *types;     /* 256: messages that hold a TLV of the type */
+    uint64_t *malformed; /* 1 */
+    scan_histogram age;  /* nanoseconds */
+} scan_counters;
+
+/* Count a value, and return its bucket, where the search for the next one had better begin. */
+static inline size_t scan_observe_from(size_t bucket, const scan_histogram *histogram,
+                                       double value) {
+    while (bucket < histogram->bound_count && value > histogram->bounds[bucket]) bucket++;
+    while (bucket > 0 && value <= histogram->bounds[bucket - 1]) bucket--;
+    histogram->counts[bucket]++;
+    *histogram->sum += value;
+    return bucket;
+}
+
+static inline void scan_observe(const scan_histogram *histogram, double value) {
+    scan_observe_from(0, histogram, value);
+}
+
+static inline void scan_count_types(const uint8_t *at, const uint8_t *stop, int legacy,
+                                    const scan_counters *counters) {
+    uint64_t seen[4] = {0, 0, 0, 0};
+    unsigned type;
+    while (at < stop) {
+        if (!(at = scan_tlv(at, stop, legacy, &type))) {
+            ++*counters->malformed;
+            return;
+        }
+        seen[type >> 6] |= 1ull << (type & 63);
+    }
+    for (int word = 0; word < 4; word++)
+        for (; seen[word]; seen[word] &= seen[word] - 1)
+            counters->types[word * 64 + __builtin_ctzll(seen[word])]++;
+}
+
+/* Count a run of accepted messages, received at `now` (nanoseconds since the epoch). */
+static inline void scan_count(const uint8_t *run, size_t size, int64_t now,
+                              const scan_counters *counters) {
+    const uint8_t *at = run, *end = run + size;
+    size_t bucket = 0; /* nearly always that of the message before */
+    while (at < end) {
+        const uint8_t *payload = at + HEADER_SIZE, *stop = payload + scan_u32(at + 24);
+        scan_count_types(payload, stop, at[5] != 1, counters);
+        uint64_t timestamp = scan_u64(at + 16);
+        if (timestamp) {
+            double age = timestamp < (uint64_t)now ? (double)((uint64_t)now - timestamp) : 0;
+            bucket = scan_observe_from(bucket, &counters->age, age);
+        }
+        at = stop;
+    }
+}
+#endif

@@ -1,0 +1,84 @@
+"""The compiled part of the wire says what pure Python says."""
+
+import zlib
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from alphapulse_relay.protocol_v2 import framing
+from alphapulse_relay.protocol_v2.framing import Level, Rules, check
+from alphapulse_relay.protocol_v2.native import load
+from tests.protocol_v2 import streams
+from tests.support import MANIFEST, SAMPLES
+
+_scan: Any = load("alphapulse_relay.protocol_v2._scan")
+pytestmark = pytest.mark.skipif(_scan is None, reason="pure Python is asked for, or built")
+
+
+def checked(data: bytes, rules: Rules, skim: Any) -> tuple[object, ...]:
+    chunk = bytearray(data)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(framing, "_skim", skim)
+        run = check(memoryview(chunk), len(chunk), rules)
+    told = [repr(error) for error in (run.first, run.broken)]
+    return run.accepted, run.consumed, run.messages, run.rejected, told, bytes(chunk)
+
+
+@given(
+    stream=st.lists(streams.messages, max_size=8),
+    rules=streams.rules,
+    cut=st.integers(0, 4000),
+    tail=st.binary(max_size=40),
+)
+def test_check_is_the_same_with_and_without(
+    stream: list[bytes], rules: Rules, cut: int, tail: bytes
+) -> None:
+    data = b"".join(stream)
+    data = data[: max(0, len(data) - cut)] if cut % 2 else data + tail
+    assert checked(data, rules, _scan.skim) == checked(data, rules, framing._skim_nothing)
+
+
+@pytest.mark.parametrize("level", Level)
+@pytest.mark.parametrize("name", sorted(MANIFEST))
+def test_samples_are_the_same_with_and_without(name: str, level: Level) -> None:
+    data, rules = (SAMPLES / name).read_bytes(), Rules(level)
+    assert checked(data, rules, _scan.skim) == checked(data, rules, framing._skim_nothing)
+
+
+@pytest.mark.parametrize("payload", [2**n + d for n in (8, 15, 16, 20) for d in (-1, 0, 1)])
+def test_sizes_around_those_of_integers(payload: int) -> None:
+    """Where a length in the compiled code might be too narrow."""
+    message = framing_message(payload)
+    rules = Rules(Level.CHECKSUM, max_message=payload + 32)
+    assert _scan.skim(message, 0, len(message), rules.compiled) == (len(message), 1)
+    smaller = Rules(Level.CHECKSUM, max_message=payload + 31)
+    assert _scan.skim(message, 0, len(message), smaller.compiled) == (0, 0)
+
+
+@pytest.mark.parametrize("size", [2**31 - 1, 2**31, 2**32 - 33, 2**32 - 1])
+def test_sizes_that_no_message_has(size: int) -> None:
+    header = bytearray(framing_message(0)[:32])
+    header[24:28] = size.to_bytes(4, "little")
+    rules = Rules(Level.FRAMING, max_message=2**33)
+    assert _scan.skim(bytes(header) + bytes(100), 0, 132, rules.compiled) == (0, 0)
+
+
+def framing_message(payload: int) -> bytes:
+    header = bytearray(bytes.fromhex("efbeadde") + bytes([2]) + bytes(27))
+    header[24:28] = payload.to_bytes(4, "little")
+    body = bytes(payload)
+    crc = zlib.crc32(body, zlib.crc32(header[:28]))
+    header[28:32] = crc.to_bytes(4, "little")
+    return bytes(header) + body
+
+
+def test_skim_looks_at_no_more_than_it_is_told() -> None:
+    message = framing_message(100)
+    rules = Rules(Level.CHECKSUM).compiled
+    assert _scan.skim(message, 0, 131, rules) == (0, 0)
+    assert _scan.skim(message * 2, 132, 264, rules) == (264, 1)
+    assert _scan.skim(message, 132, 132, rules) == (132, 0)
+    with pytest.raises(TypeError):
+        _scan.skim(message, 0, 132, None)
