@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import threading
 import time
@@ -23,6 +24,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from alphapulse_relay.protocol_v2.framing import Level, MessageReader, Rules
 from alphapulse_relay.protocol_v2.header import build_message
+from alphapulse_relay.protocol_v2.native import SWITCH
 from alphapulse_relay.protocol_v2.tlv import build_tlv
 
 SAMPLES = Path(__file__).parent / "samples"
@@ -39,6 +41,13 @@ def clean_environment(**more: str) -> dict[str, str]:
     """Return the environment without the relay's own variables."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith("SIGNAL_RELAY_")}
     return {**kept, "PYTHONUNBUFFERED": "1", **more}
+
+
+def can_compile() -> bool:
+    """Whether the compiled modules can be had and are wanted: then it is a failure if not."""
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    headers = Path(sysconfig.get_path("include"), "Python.h").exists()
+    return bool(compiler) and headers and os.environ.get(SWITCH, "") in {"", "0"}
 
 
 class Relay:

@@ -1,4 +1,4 @@
-"""Both kinds of install make the plugin, the command line and the data known."""
+"""Each kind of install makes the plugin, the command line and the data known."""
 
 import shutil
 import subprocess
@@ -8,14 +8,19 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import TWISTD, clean_environment
+from tests.support import TWISTD, can_compile, clean_environment
 
 ROOT = Path(__file__).parent.parent
 SOURCES = ("alphapulse_relay", "twisted", "setup.py", "pyproject.toml", "README.md", "LICENSE")
 
 
-@pytest.fixture(params=["regular", "editable"])
-def python(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+@pytest.fixture(params=["regular", "editable", "without a compiler"])
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def python(kind: str, tmp_path: Path) -> Path:
     """An interpreter with the package installed, and with this one's packages beside it."""
     source, venv = tmp_path / "source", tmp_path / "venv"
     source.mkdir()
@@ -35,10 +40,15 @@ def python(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
         check=True,
     ).stdout.strip()
     Path(site, "tests-packages.pth").write_text(sysconfig.get_path("purelib") + "\n")
-    editable = ["--editable"] if request.param == "editable" else []
+    editable = ["--editable"] if kind == "editable" else []
+    compiler = {"CC": "false"} if kind == "without a compiler" else {}
     pip = [sys.executable, "-m", "pip", "--python", interpreter, "--disable-pip-version-check"]
     options = ["--quiet", "--no-build-isolation", "--no-deps", "--no-index", "--ignore-installed"]
-    subprocess.run([*pip, "install", *options, *editable, source], check=True)
+    subprocess.run(
+        [*pip, "install", *options, *editable, source],
+        check=True,
+        env=clean_environment(**compiler),
+    )
     return interpreter
 
 
@@ -54,16 +64,18 @@ def run(python: Path, *arguments: str | Path) -> str:
     return done.stdout
 
 
-def test_an_install_is_complete(python: Path) -> None:
+def test_an_install_is_complete(python: Path, kind: str) -> None:
     assert "signal-relay" in run(python, "-c", TWISTD, "--help")
     assert "--backlog" in run(python, "-c", TWISTD, "signal-relay", "--help")
     assert "tail" in run(python, python.parent / "signal-relay", "--help")
-    where, name = run(
+    where, name, compiled = run(
         python,
         "-c",
         "import alphapulse_relay as package\n"
         "from alphapulse_relay.protocol_v2.signals import SignalTable\n"
-        "print(package.__file__, SignalTable.builtin().name(21))",
+        "from alphapulse_relay.hub.factory import _fanout\n"
+        "print(package.__file__, SignalTable.builtin().name(21), _fanout is not None)",
     ).split()
     assert Path(where).is_relative_to(python.parent.parent.parent)
     assert name == "ArbitrageSignal"
+    assert compiled == str(can_compile() and kind != "without a compiler")

@@ -46,6 +46,14 @@ cdef extern from "<errno.h>" nogil:
     int ESHUTDOWN
 
 
+cdef extern from "<sys/epoll.h>" nogil:
+    ctypedef union epoll_data_t:
+        int fd
+    struct epoll_event:
+        epoll_data_t data
+    int epoll_wait(int, epoll_event *, int, int)
+
+
 cdef extern from "<sys/socket.h>" nogil:
     ssize_t c_recv "recv"(int, void *, size_t, int)
     ssize_t c_send "send"(int, const void *, size_t, int)
@@ -64,20 +72,25 @@ cdef extern from "<time.h>" nogil:
 
 
 cdef enum:
-    CHUNKS = 64  # runs that one call appends at most: 4 MiB
+    RECORDS = 64  # that one call appends at most: 4 MiB
 
 
 cdef struct Call:
     # What one call of FanOut.receive does, until Python is told.
+    int descriptor
+    int reactor  # its epoll descriptor; -1 not to wait
+    int64_t deadline  # until when at most: CLOCK_MONOTONIC, nanoseconds
+    int64_t work  # bytes that may still be received and sent
     int64_t span  # bytes that may be appended until pace has to be looked at; 0 or less: a chunk
     size_t done  # bytes behind the head that were sent on
+    size_t last  # of these, where the last run begins
     size_t torn  # bytes behind these: the beginning of a message, or what is not sound
     size_t reached  # how many riders took all of the last run
-    size_t chunks
-    size_t ends[CHUNKS]  # where each run ends, counted from the head
-    size_t messages[CHUNKS]
+    size_t records
+    size_t ends[RECORDS]  # where each ends, counted from the head
+    size_t messages[RECORDS]
     int64_t received_at  # CLOCK_MONOTONIC, nanoseconds
-    int64_t work  # bytes that may still be received and sent
+    bint empty  # whether the socket is
     bint odd  # whether the torn bytes are for Python
 
 
@@ -208,12 +221,16 @@ cdef class FanOut:
         self.hand_over_laggards(self.log.head - len(run))
         return reached
 
-    def receive(self, peer, int descriptor, int64_t work):
+    def receive(self, peer, int descriptor, int64_t work, int reactor=-1, int64_t wait=0):
         """Receive from a peer and send to all riders, until its socket is empty or for a turn.
 
         ``work`` bounds the bytes that are received and sent; what is left of it is returned, 0 if
         there are none to receive now. A negative number is the error that ended the connection
         (errno(3)); ESHUTDOWN stands for the end of the stream.
+
+        An empty socket does not end the turn as long as more bytes in it are all that happens to
+        the ``reactor``, which is an epoll descriptor, within ``wait`` nanoseconds each time. So a
+        publisher's single messages cost no way round the reactor.
         """
         cdef Call call
         cdef bytes torn = peer.torn_bytes
@@ -225,36 +242,43 @@ cdef class FanOut:
         cdef size_t used = segment.used
         cdef uint8_t *head = self.buffer + used
         memcpy(head, PyBytes_AS_STRING(torn), call.torn)
-        call.done = call.chunks = call.reached = 0
-        call.span = self.pace.next_look - self.log.head
+        call.descriptor, call.reactor = descriptor, reactor
+        call.deadline = nanoseconds(CLOCK_MONOTONIC) + wait
         call.work = work
-        call.odd = False
+        call.span = self.pace.next_look - self.log.head
+        call.done = call.last = call.reached = call.records = 0
+        call.empty = call.odd = False
         cdef int failure = self.forward_all(
-            &call, descriptor, head, self.buffer_size - used, self.seat_of(peer)
+            &call, head, self.buffer_size - used, self.seat_of(peer)
         )
         self.settle(&call, peer, head)
-        return -failure if failure else max(call.work, 0)
+        if failure:
+            return -failure
+        return 0 if call.empty else max(call.work, 0)
 
     cdef Py_ssize_t seat_of(self, peer) except -2:
         return -1 if peer.seat is None else peer.seat
 
     cdef int forward_all(
-        self, Call *call, int descriptor, uint8_t *head, size_t room, Py_ssize_t sender
+        self, Call *call, uint8_t *head, size_t room, Py_ssize_t sender
     ) except -1:
         """Receive, check and send chunk by chunk; return the error that ends the connection."""
         cdef uint8_t *chunk
         cdef ssize_t received
         cdef size_t run, messages
         cdef int64_t width = 1 + len(self.riders)
-        while call.chunks < CHUNKS and room - call.done >= call.torn + self.receive_size:
+        while call.records < RECORDS and room - call.done >= call.torn + self.receive_size:
             chunk = head + call.done
-            received = c_recv(descriptor, chunk + call.torn, self.receive_size, MSG_DONTWAIT)
+            received = c_recv(
+                call.descriptor, chunk + call.torn, self.receive_size, MSG_DONTWAIT
+            )
             if received <= 0:
-                call.work = 0
+                call.empty = True
                 if received == 0:
                     return ESHUTDOWN
                 return 0 if errno == EAGAIN or errno == EINTR else errno
             call.received_at = nanoseconds(CLOCK_MONOTONIC)
+            call.work -= received * width
             call.torn += received
             run = scan_skim(chunk, call.torn, &self.rules, &messages)
             call.torn -= run
@@ -264,15 +288,29 @@ cdef class FanOut:
                 chunk + run, call.torn, &self.rules, self.gather_size
             )
             # A socket that gave less than it was asked for is empty.
-            if <size_t>received == self.receive_size:
-                call.work -= received * width
-            else:
-                call.work = 0
+            call.empty = <size_t>received < self.receive_size
             if call.odd or self.laggards or self.chunkwise:
                 break
             if call.work <= 0 or <int64_t>call.done >= call.span:
                 break
+            if call.empty and not self.comes_next(call):
+                break
         return 0
+
+    cdef bint comes_next(self, Call *call):
+        """Wait for what happens next; return whether it is only that more bytes come.
+
+        The reactor will be told the same when it asks: its events are level-triggered (epoll(7)).
+        """
+        cdef epoll_event events[2]
+        cdef int ready
+        cdef int64_t left = call.deadline - call.received_at
+        if call.reactor < 0 or left <= 0:
+            return False
+        cdef int milliseconds = <int>min(left // 1000000, 1 << 30)
+        with nogil:
+            ready = epoll_wait(call.reactor, events, 2, milliseconds)
+        return ready == 1 and events[0].data.fd == call.descriptor
 
     cdef int forward_run(
         self, Call *call, const uint8_t *run, size_t size, size_t messages, Py_ssize_t sender
@@ -281,11 +319,21 @@ cdef class FanOut:
         if not self.chunkwise:
             scan_observe(&self.forward, (nanoseconds(CLOCK_MONOTONIC) - call.received_at) * 1e-9)
         scan_count(run, size, nanoseconds(CLOCK_REALTIME), &self.counters)
-        call.done += size
-        call.ends[call.chunks] = call.done
-        call.messages[call.chunks] = messages
-        call.chunks += 1
+        self.note_run(call, size, messages)
         return 0
+
+    cdef void note_run(self, Call *call, size_t size, size_t messages) noexcept:
+        """Note what is to be appended: small runs together, as much as one receive may bring."""
+        cdef size_t record = call.records - 1
+        cdef size_t start = call.ends[record - 1] if call.records > 1 else 0
+        call.last = call.done
+        call.done += size
+        if call.records == 0 or call.done - start > self.receive_size:
+            record += 1
+            call.records += 1
+            call.messages[record] = 0
+        call.ends[record] = call.done
+        call.messages[record] += messages
 
     cdef size_t send_to_all(self, const uint8_t *run, size_t size, Py_ssize_t sender) except? 0:
         """Send a run to all riders but the one in the sender's seat; note who took less."""
@@ -307,19 +355,18 @@ cdef class FanOut:
 
     cdef int settle(self, Call *call, peer, const uint8_t *head) except -1:
         """Bring the log and the sender in order, then have Python do what is not plain."""
-        cdef size_t chunk, start = 0, total = 0
-        position = self.log.head
-        for chunk in range(call.chunks):
-            position = self.log.head
-            self.log.append(call.ends[chunk] - start, peer.number, call.messages[chunk])
-            start = call.ends[chunk]
-            total += call.messages[chunk]
+        cdef size_t record, start = 0, total = 0
+        last = self.log.head + call.last
+        for record in range(call.records):
+            self.log.append(call.ends[record] - start, peer.number, call.messages[record])
+            start = call.ends[record]
+            total += call.messages[record]
         torn = PyBytes_FromStringAndSize(<const char *>head + call.done, call.torn)
         peer.torn_bytes = b"" if call.odd else torn
         if call.done:
             peer.stream_offset += call.done
             peer.published(call.done, total)
-            self.hand_over_laggards(position)
+            self.hand_over_laggards(last)
             self.forwarded(peer, call.done, total, call.reached, call.received_at * 1e-9)
         if call.odd:
             peer.dataReceived(torn)

@@ -14,6 +14,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet import main, tcp, unix
+from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -22,6 +23,8 @@ from alphapulse_relay.hub.outlet import UNDER_WAY, IOutlet
 
 TURN_WORK = 1024 * 1024
 """Bytes received from one peer, and sent on by compiled code, before the others get their turn."""
+LONG_WAIT = 3600 * 10**9
+"""Nanoseconds to wait where no timer runs: any event ends it."""
 SEND_LIMIT = 256 * 1024
 """Bytes offered to a socket at once: more than its buffer takes by default (212,992 bytes)."""
 REST_LIMIT = 8 * 1024 * 1024
@@ -67,10 +70,22 @@ class RelayTransport(_Connection):
             if fan_out is None:
                 work = self._receive_chunk(work)
             else:
-                work = fan_out.receive(self.protocol, self.fileno(), work)
+                wait = self._reactor_wait()
+                work = fan_out.receive(self.protocol, self.fileno(), work, *wait)
         if work >= 0:
             return None
         return main.CONNECTION_DONE if -work in self._orderly else main.CONNECTION_LOST
+
+    def _reactor_wait(self) -> tuple[int, int]:
+        """Return the reactor's epoll descriptor, and for how many nanoseconds it would wait now.
+
+        -1 and 0 if it has none.
+        """
+        reactor = self.reactor
+        if not isinstance(reactor, EPollReactor):
+            return -1, 0
+        delay = reactor.timeout()
+        return reactor._poller.fileno(), LONG_WAIT if delay is None else int(delay * 1e9)
 
     def _receive_chunk(self, work: int) -> int:
         """Receive once and return what is left of the turn's work, as ``FanOut.receive`` does."""

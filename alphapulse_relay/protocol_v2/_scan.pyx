@@ -18,11 +18,12 @@ cdef extern from "scan.h":
         uint8_t tlv_types[256]
     size_t scan_skim(const uint8_t *, size_t, const scan_rules *, size_t *) noexcept nogil
     const char *crc32_choose()
+    bint crc32_use(const char *)
     unsigned int (*crc32_message)(const uint8_t *, size_t) noexcept nogil
 
 
 CRC32_BY = crc32_choose().decode()
-"""How checksums are computed on this CPU: ``pclmul`` or ``table``."""
+"""How checksums are computed on this CPU: ``vpclmul``, ``pclmul`` or ``table``."""
 
 
 cdef class CompiledRules:
@@ -63,3 +64,8 @@ def checksum(message):
     if not whole:
         raise ValueError("a message has at least 32 bytes")
     return crc
+
+
+def use(bytes method not None):
+    """Compute checksums by that method from now on, for tests; tell whether this CPU can."""
+    return crc32_use(method)

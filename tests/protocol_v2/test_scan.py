@@ -1,6 +1,9 @@
 """The compiled part of the wire says what pure Python says."""
 
+import mmap
+import random
 import zlib
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -82,3 +85,39 @@ def test_skim_looks_at_no_more_than_it_is_told() -> None:
     assert _scan.skim(message, 132, 132, rules) == (132, 0)
     with pytest.raises(TypeError):
         _scan.skim(message, 0, 132, None)
+
+
+@pytest.fixture(params=["vpclmul", "pclmul", "table"])
+def method(request: pytest.FixtureRequest) -> Iterator[str]:
+    if not _scan.use(request.param.encode()):
+        pytest.skip(f"this CPU has no {request.param}")
+    yield request.param
+    _scan.use(_scan.CRC32_BY.encode())
+
+
+class TestChecksum:
+    SIZES = (*range(32, 1200), *(2**n + d for n in (11, 15, 16) for d in (-1, 0, 1)), 1 << 17)
+
+    def test_of_all_sizes_at_random_places(self, method: str) -> None:
+        chance = random.Random(32)
+        data = chance.randbytes(self.SIZES[-1] + 64)
+        for size in self.SIZES:
+            start = chance.randrange(64)
+            message = memoryview(data)[start : start + size]
+            expected = zlib.crc32(message[32:], zlib.crc32(message[:28]))
+            assert _scan.checksum(message) == expected, size
+
+    def test_looks_at_nothing_behind_the_message(self, method: str) -> None:
+        with mmap.mmap(-1, 1 << 16) as pages:
+            for size in range(32, 700):
+                pages[-size:] = message = bytes([size & 255]) * size
+                with memoryview(pages) as view:
+                    at_the_end = _scan.checksum(view[-size:])
+                assert at_the_end == zlib.crc32(message[32:], zlib.crc32(message[:28])), size
+
+    def test_of_less_than_a_header(self) -> None:
+        with pytest.raises(ValueError, match="32 bytes"):
+            _scan.checksum(bytes(31))
+
+    def test_by_an_unknown_method(self) -> None:
+        assert not _scan.use(b"abacus")
