@@ -12,7 +12,7 @@ from setuptools import Extension, find_packages, setup
 
 VERSION = re.search(r'__version__ = "(.+)"', Path("alphapulse_relay/__init__.py").read_text())
 assert VERSION is not None
-HEADERS = Path("alphapulse_relay/protocol_v2")
+PACKAGE = Path("alphapulse_relay")
 COMPILED = ("alphapulse_relay.protocol_v2._scan", "alphapulse_relay.hub._fanout")
 
 
@@ -21,8 +21,8 @@ def extension(module: str) -> Extension:
     return Extension(
         module,
         [module.replace(".", "/") + ".pyx"],
-        include_dirs=[str(HEADERS)],
-        depends=[str(path) for path in HEADERS.glob("*.h")],
+        include_dirs=["alphapulse_relay/protocol_v2"],
+        depends=[str(path) for glob in ("*.h", "*.pxd") for path in PACKAGE.rglob(glob)],
         extra_compile_args=["-O2"],
         optional=True,
     )

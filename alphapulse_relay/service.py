@@ -3,6 +3,7 @@
 Alone knows all rooms. twistd finds ``Options`` and ``makeService`` here.
 """
 
+import gc
 import os
 import resource
 import signal
@@ -149,6 +150,9 @@ class SignalRelayService(MultiService):
     def startService(self) -> None:
         """Serve, from when the reactor runs."""
         super().startService()
+        # What is loaded by now stays: a collector that walks it all stops everybody meanwhile.
+        gc.collect()
+        gc.freeze()
         self._reactor.callWhenRunning(self._handle_signals)
         self._reactor.callWhenRunning(self._announce)
 

@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from alphapulse_relay import __version__
+from alphapulse_relay.cli.bench.command import bench
 from alphapulse_relay.cli.completion import PROGRAM, completion
 from alphapulse_relay.cli.send import send
 from alphapulse_relay.cli.status import status
@@ -72,6 +73,7 @@ def _discard_output() -> None:
         "signal-relay tail --raw > day.v2      record it",
         "signal-relay send day.v2 --rate 100   publish it again, 100 messages a second",
         "signal-relay status                   who is connected, how much flows",
+        "signal-relay bench                    measure its latency and throughput",
     ),
 )
 @click.version_option(__version__, message="%(prog)s %(version)s")
@@ -85,7 +87,7 @@ def cli() -> None:
     """
 
 
-for command in (tail, send, status, completion):
+for command in (tail, send, status, bench, completion):
     cli.add_command(command)
 
 

@@ -9,12 +9,15 @@ import json
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
+import click
+
 from alphapulse_relay.cli.words import Failure, printable
 
+DEFAULT_URL = "http://127.0.0.1:9750"
 PATH = "/api/status"
 TIMEOUT = 5.0
 """Seconds until a side port that does not answer counts as missing."""
@@ -139,6 +142,27 @@ def _seconds(value: object) -> float:
     if not isinstance(value, int | float) or not 0 <= value <= LATEST:
         raise ValueError("not a time in seconds")
     return float(value)
+
+
+def url_option(purpose: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Give a command the option that names the relay's side port, as the address of its status."""
+    return click.option(
+        "--url",
+        "-u",
+        default=DEFAULT_URL,
+        envvar="SIGNAL_RELAY_URL",
+        show_default=True,
+        show_envvar=True,
+        callback=lambda _ctx, _param, text: _given_url(text),
+        help=purpose,
+    )
+
+
+def _given_url(text: str) -> str:
+    try:
+        return status_url(text)
+    except ValueError as error:
+        raise click.BadParameter(f"{text!r}: {error}") from None
 
 
 def status_url(text: str) -> str:

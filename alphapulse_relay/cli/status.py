@@ -13,10 +13,9 @@ from rich.live import Live
 
 from alphapulse_relay.cli.board import DEPARTED_SHOWN, board, flow
 from alphapulse_relay.cli.numbers import FiniteRange
-from alphapulse_relay.cli.snapshot import Snapshot, fetch, look, not_a_status, status_url
+from alphapulse_relay.cli.snapshot import Snapshot, fetch, look, not_a_status, url_option
 from alphapulse_relay.cli.words import Failure, examples, standard_output
 
-DEFAULT_URL = "http://127.0.0.1:9750"
 OTHER_LINES = 14 + DEPARTED_SHOWN
 """Lines of the board that are not rows of peers, with some to spare where the head wraps."""
 LEAST_ROWS = 3
@@ -31,16 +30,7 @@ LEAST_INTERVAL, MOST_INTERVAL = 0.1, 86_400.0
         "signal-relay status --url http://10.0.0.5:9750 --interval 5",
     ),
 )
-@click.option(
-    "--url",
-    "-u",
-    default=DEFAULT_URL,
-    envvar="SIGNAL_RELAY_URL",
-    show_default=True,
-    show_envvar=True,
-    callback=lambda _ctx, _param, text: _url(text),
-    help="The relay's side port.",
-)
+@url_option("The relay's side port.")
 @click.option("--once", is_flag=True, help="Print one board and exit, as when piped.")
 @click.option("--json", "as_json", is_flag=True, help="Print the status as JSON and exit.")
 @click.option(
@@ -73,13 +63,6 @@ def status(url: str, once: bool, as_json: bool, interval: float) -> None:
         console.print(board(look(url), None, console.width))
     else:
         _watch(url, interval, console)
-
-
-def _url(text: str) -> str:
-    try:
-        return status_url(text)
-    except ValueError as error:
-        raise click.BadParameter(f"{text!r}: {error}") from None
 
 
 def _watch(url: str, interval: float, console: Console) -> None:

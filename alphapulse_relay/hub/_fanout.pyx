@@ -19,60 +19,37 @@ from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy
 
-
-cdef extern from "scan.h":
-    ctypedef struct scan_rules:
-        unsigned int max_payload
-        int level
-        uint8_t domains[256]
-        uint8_t tlv_types[256]
-    ctypedef struct scan_histogram:
-        const double *bounds
-        size_t bound_count
-        uint64_t *counts
-        double *sum
-    ctypedef struct scan_counters:
-        uint64_t *types
-        uint64_t *malformed
-        scan_histogram age
-    size_t scan_skim(const uint8_t *, size_t, const scan_rules *, size_t *) noexcept nogil
-    bint scan_may_begin(const uint8_t *, size_t, const scan_rules *, size_t) noexcept nogil
-    void scan_count(const uint8_t *, size_t, int64_t, const scan_counters *) noexcept nogil
-    void scan_observe(const scan_histogram *, double) noexcept nogil
-    const char *crc32_choose()
-
-
-cdef extern from "<errno.h>" nogil:
-    int ESHUTDOWN
-
-
-cdef extern from "<sys/epoll.h>" nogil:
-    ctypedef union epoll_data_t:
-        int fd
-    struct epoll_event:
-        epoll_data_t data
-    int epoll_wait(int, epoll_event *, int, int)
-
-
-cdef extern from "<sys/socket.h>" nogil:
-    ssize_t c_recv "recv"(int, void *, size_t, int)
-    ssize_t c_send "send"(int, const void *, size_t, int)
-    int MSG_DONTWAIT
-    int MSG_NOSIGNAL
-
-
-cdef extern from "<time.h>" nogil:
-    ctypedef long time_t
-    struct timespec:
-        time_t tv_sec
-        long tv_nsec
-    int clock_gettime(int, timespec *)
-    int CLOCK_MONOTONIC
-    int CLOCK_REALTIME
+from alphapulse_relay.hub.syscalls cimport (
+    CLOCK_MONOTONIC,
+    CLOCK_REALTIME,
+    ESHUTDOWN,
+    MSG_DONTWAIT,
+    MSG_NOSIGNAL,
+    POLLOUT,
+    c_recv,
+    c_send,
+    clock_gettime,
+    epoll_event,
+    epoll_wait,
+    poll,
+    pollfd,
+    timespec,
+)
+from alphapulse_relay.protocol_v2.scan cimport (
+    crc32_choose,
+    scan_count,
+    scan_counters,
+    scan_histogram,
+    scan_may_begin,
+    scan_observe,
+    scan_rules,
+    scan_skim,
+)
 
 
 cdef enum:
     RECORDS = 64  # that one call appends at most: 4 MiB
+    GRACE = 1  # milliseconds that full sockets are waited for in a flood: readers need some 0.2
 
 
 cdef struct Call:
@@ -94,6 +71,12 @@ cdef struct Call:
     bint odd  # whether the torn bytes are for Python
 
 
+cdef struct Late:
+    # A rider that did not take all of a run.
+    size_t seat
+    ssize_t sent  # how much it took, -1 if it will never read again
+
+
 crc32_choose()
 
 
@@ -101,6 +84,15 @@ cdef inline int64_t nanoseconds(int clock) noexcept nogil:
     cdef timespec now
     clock_gettime(clock, &now)
     return now.tv_sec * 1000000000 + now.tv_nsec
+
+
+cdef inline ssize_t send_some(int descriptor, const uint8_t *data, size_t size) noexcept nogil:
+    """Return how much a socket took, -1 if its peer will never read again."""
+    cdef ssize_t sent = c_send(descriptor, data, size, MSG_DONTWAIT | MSG_NOSIGNAL)
+    if sent >= 0:
+        return sent
+    # Whatever else fails passes: the socket is full, or the kernel is short of memory.
+    return -1 if errno == EPIPE or errno == ECONNRESET else 0
 
 
 cdef void *memory_of(owner, size_t *size) except NULL:
@@ -133,9 +125,12 @@ cdef class FanOut:
     cdef uint8_t *buffer
     cdef size_t buffer_size
     cdef size_t receive_size, gather_size
-    cdef list riders, laggards
+    cdef list riders
+    # By seat, with room for as many: descriptors. And those that were late with the last run.
     cdef int *descriptors
-    cdef size_t capacity
+    cdef Late *late
+    cdef pollfd *waited
+    cdef size_t capacity, late_count
 
     def __cinit__(
         self, log, rules, pace, counters, forwarded, fell_behind, *,
@@ -145,7 +140,6 @@ cdef class FanOut:
         self.forwarded, self.fell_behind = forwarded, fell_behind
         self.receive_size, self.gather_size = receive_size, gather_size
         self.riders = []
-        self.laggards = []  # of one run: peers, and what each took, -1 if it is gone
         level, max_payload, domains, tlv_types = rules.masks
         self.rules.level = level
         self.rules.max_payload = max_payload
@@ -172,22 +166,35 @@ cdef class FanOut:
 
     def __dealloc__(self):
         free(self.descriptors)
+        free(self.late)
+        free(self.waited)
 
     def __len__(self):
         return len(self.riders)
 
     def add(self, peer, int descriptor):
         """Let a peer that is at the head ride: from now on it gets what is appended."""
-        cdef size_t seat = len(self.riders), wanted
+        cdef size_t seat = len(self.riders)
         if seat == self.capacity:
-            wanted = 2 * self.capacity + 64
-            grown = <int *>realloc(self.descriptors, wanted * sizeof(int))
-            if grown is NULL:
-                raise MemoryError
-            self.descriptors, self.capacity = grown, wanted
+            self.make_seats(2 * self.capacity + 64)
         self.descriptors[seat] = descriptor
         self.riders.append(peer)
         peer.seat = seat
+
+    cdef int make_seats(self, size_t capacity) except -1:
+        descriptors = <int *>realloc(self.descriptors, capacity * sizeof(int))
+        if descriptors is not NULL:
+            self.descriptors = descriptors
+        late = <Late *>realloc(self.late, capacity * sizeof(Late))
+        if late is not NULL:
+            self.late = late
+        waited = <pollfd *>realloc(self.waited, capacity * sizeof(pollfd))
+        if waited is not NULL:
+            self.waited = waited
+        if descriptors is NULL or late is NULL or waited is NULL:
+            raise MemoryError
+        self.capacity = capacity
+        return 0
 
     def remove(self, peer):
         """Let a peer ride no longer."""
@@ -215,10 +222,10 @@ cdef class FanOut:
         cdef Py_ssize_t seat = self.seat_of(sender)
         PyObject_GetBuffer(run, &view, PyBUF_SIMPLE)
         try:
-            reached = self.send_to_all(<const uint8_t *>view.buf, view.len, seat)
+            reached = self.send_to_all(<const uint8_t *>view.buf, view.len, seat, False)
         finally:
             PyBuffer_Release(&view)
-        self.hand_over_laggards(self.log.head - len(run))
+        self.hand_over_late(self.log.head - len(run))
         return reached
 
     def receive(self, peer, int descriptor, int64_t work, int reactor=-1, int64_t wait=0):
@@ -279,6 +286,8 @@ cdef class FanOut:
                 return 0 if errno == EAGAIN or errno == EINTR else errno
             call.received_at = nanoseconds(CLOCK_MONOTONIC)
             call.work -= received * width
+            # A socket that gave less than it was asked for is empty.
+            call.empty = <size_t>received < self.receive_size
             call.torn += received
             run = scan_skim(chunk, call.torn, &self.rules, &messages)
             call.torn -= run
@@ -287,9 +296,7 @@ cdef class FanOut:
             call.odd = call.torn and not scan_may_begin(
                 chunk + run, call.torn, &self.rules, self.gather_size
             )
-            # A socket that gave less than it was asked for is empty.
-            call.empty = <size_t>received < self.receive_size
-            if call.odd or self.laggards or self.chunkwise:
+            if call.odd or self.late_count or self.chunkwise:
                 break
             if call.work <= 0 or <int64_t>call.done >= call.span:
                 break
@@ -315,7 +322,7 @@ cdef class FanOut:
     cdef int forward_run(
         self, Call *call, const uint8_t *run, size_t size, size_t messages, Py_ssize_t sender
     ) except -1:
-        call.reached = self.send_to_all(run, size, sender)
+        call.reached = self.send_to_all(run, size, sender, not call.empty)
         if not self.chunkwise:
             scan_observe(&self.forward, (nanoseconds(CLOCK_MONOTONIC) - call.received_at) * 1e-9)
         scan_count(run, size, nanoseconds(CLOCK_REALTIME), &self.counters)
@@ -335,23 +342,68 @@ cdef class FanOut:
         call.ends[record] = call.done
         call.messages[record] += messages
 
-    cdef size_t send_to_all(self, const uint8_t *run, size_t size, Py_ssize_t sender) except? 0:
-        """Send a run to all riders but the one in the sender's seat; note who took less."""
+    cdef size_t send_to_all(
+        self, const uint8_t *run, size_t size, Py_ssize_t sender, bint flood
+    ) noexcept:
+        """Send a run to all riders but the one in the sender's seat; note who is late.
+
+        Returns how many took all of it. In a ``flood`` those whose sockets are full are waited for
+        a little: it takes them less to read on than to be served from behind, and who keeps up
+        otherwise would be overtaken by the flood in the end.
+        """
         cdef Py_ssize_t seat, count = len(self.riders)
         cdef size_t reached = 0
         cdef ssize_t sent
+        self.late_count = 0
         for seat in range(count):
             if seat == sender:
                 continue
-            sent = c_send(self.descriptors[seat], run, size, MSG_DONTWAIT | MSG_NOSIGNAL)
+            sent = send_some(self.descriptors[seat], run, size)
             if sent == <ssize_t>size:
                 reached += 1
-                continue
-            # Whatever else fails passes: the socket is full, or the kernel is short of memory.
-            if sent < 0:
-                sent = -1 if errno == EPIPE or errno == ECONNRESET else 0
-            self.laggards.append((self.riders[seat], sent))
+            else:
+                self.late[self.late_count].seat, self.late[self.late_count].sent = seat, sent
+                self.late_count += 1
+        if flood and self.late_count:
+            reached += self.wait_for_late(run, size)
         return reached
+
+    cdef size_t wait_for_late(self, const uint8_t *run, size_t size) noexcept:
+        """Send the rest of a run to who reads on in time; return how many took all of it now."""
+        cdef int64_t deadline = nanoseconds(CLOCK_MONOTONIC) + GRACE * 1000000
+        cdef size_t before = self.late_count
+        while nanoseconds(CLOCK_MONOTONIC) < deadline and self.watch_late():
+            if poll(self.waited, self.late_count, GRACE) <= 0:
+                break
+            self.send_rests(run, size)
+        return before - self.late_count
+
+    cdef bint watch_late(self) noexcept:
+        """Fill in whom to wait for; return whether that is anybody."""
+        cdef size_t number
+        cdef bint anybody = False
+        for number in range(self.late_count):
+            late = self.late[number]
+            # A negative descriptor is passed over (poll(2)).
+            self.waited[number].fd = -1 if late.sent < 0 else self.descriptors[late.seat]
+            self.waited[number].events, self.waited[number].revents = POLLOUT, 0
+            anybody = anybody or late.sent >= 0
+        return anybody
+
+    cdef void send_rests(self, const uint8_t *run, size_t size) noexcept:
+        """Send more of a run to those who have room again; keep who is still late."""
+        cdef size_t number, kept = 0
+        cdef ssize_t sent
+        cdef Late late
+        for number in range(self.late_count):
+            late = self.late[number]
+            if late.sent >= 0 and self.waited[number].revents:
+                sent = send_some(self.descriptors[late.seat], run + late.sent, size - late.sent)
+                late.sent = -1 if sent < 0 else late.sent + sent
+            if late.sent != <ssize_t>size:
+                self.late[kept] = late
+                kept += 1
+        self.late_count = kept
 
     cdef int settle(self, Call *call, peer, const uint8_t *head) except -1:
         """Bring the log and the sender in order, then have Python do what is not plain."""
@@ -366,19 +418,21 @@ cdef class FanOut:
         if call.done:
             peer.stream_offset += call.done
             peer.published(call.done, total)
-            self.hand_over_laggards(last)
+            self.hand_over_late(last)
             self.forwarded(peer, call.done, total, call.reached, call.received_at * 1e-9)
         if call.odd:
             peer.dataReceived(torn)
         return 0
 
-    cdef int hand_over_laggards(self, start) except -1:
+    cdef int hand_over_late(self, start) except -1:
         """Have those that took less than all of the run at ``start`` go on by their cursors."""
-        if not self.laggards:
-            return 0
-        laggards, self.laggards = self.laggards, []
-        for peer, _ in laggards:
+        late = [
+            (self.riders[self.late[number].seat], self.late[number].sent)
+            for number in range(self.late_count)
+        ]
+        self.late_count = 0
+        for peer, _ in late:
             self.remove(peer)
-        for peer, sent in laggards:
+        for peer, sent in late:
             self.fell_behind(peer, start + max(sent, 0), sent < 0)
         return 0

@@ -22,8 +22,9 @@ from alphapulse_relay.hub.counters import Counters
 from alphapulse_relay.hub.log import Log
 from alphapulse_relay.hub.pace import Pace
 from alphapulse_relay.hub.peer import Ending, Identity, Peer, Refusal, State
-from alphapulse_relay.hub.protocol import Refuser, SignalRelayProtocol
+from alphapulse_relay.hub.protocol import SignalRelayProtocol
 from alphapulse_relay.hub.receiver import GATHER_SIZE, RECEIVE_SIZE
+from alphapulse_relay.hub.refuser import Refuser
 from alphapulse_relay.hub.throttle import Throttle
 from alphapulse_relay.protocol_v2.errors import WireError
 from alphapulse_relay.protocol_v2.framing import Rules, Run

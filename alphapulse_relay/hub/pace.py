@@ -14,7 +14,7 @@ HOLD_PART = 2
 """A publisher is held when even the fastest consumer is more than window / 2 behind."""
 RELEASE_PART = 4
 """It is read again when the fastest is within window / 4."""
-CHECKS_PER_WINDOW = 64
+CHECKS_PER_WINDOW = 16
 """How often the peers are looked at while a window's worth of bytes is appended."""
 CHECK_INTERVAL = 0.05
 """Seconds between looks at the clock while a publisher is held: consumers may stop for good."""

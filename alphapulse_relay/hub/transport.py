@@ -21,10 +21,11 @@ from zope.interface import implementer
 
 from alphapulse_relay.hub.outlet import UNDER_WAY, IOutlet
 
-TURN_WORK = 1024 * 1024
+TURN_WORK = 4 * 1024 * 1024
 """Bytes received from one peer, and sent on by compiled code, before the others get their turn."""
-LONG_WAIT = 3600 * 10**9
-"""Nanoseconds to wait where no timer runs: any event ends it."""
+PUBLISHER_WAIT = 100_000_000
+"""Nanoseconds for which the reactor is kept to see whether a publisher's next message comes: none
+that publishes faster has to go round it, and nothing that it would do unasked waits longer."""
 SEND_LIMIT = 256 * 1024
 """Bytes offered to a socket at once: more than its buffer takes by default (212,992 bytes)."""
 REST_LIMIT = 8 * 1024 * 1024
@@ -77,15 +78,16 @@ class RelayTransport(_Connection):
         return main.CONNECTION_DONE if -work in self._orderly else main.CONNECTION_LOST
 
     def _reactor_wait(self) -> tuple[int, int]:
-        """Return the reactor's epoll descriptor, and for how many nanoseconds it would wait now.
+        """Return the reactor's epoll descriptor, and for how many nanoseconds it may be kept.
 
-        -1 and 0 if it has none.
+        -1 and 0 if it has none, or has something to do.
         """
         reactor = self.reactor
-        if not isinstance(reactor, EPollReactor):
+        if not isinstance(reactor, EPollReactor) or reactor.threadCallQueue:
             return -1, 0
         delay = reactor.timeout()
-        return reactor._poller.fileno(), LONG_WAIT if delay is None else int(delay * 1e9)
+        wait = PUBLISHER_WAIT if delay is None else min(int(delay * 1e9), PUBLISHER_WAIT)
+        return reactor._poller.fileno(), wait
 
     def _receive_chunk(self, work: int) -> int:
         """Receive once and return what is left of the turn's work, as ``FanOut.receive`` does."""

@@ -9,18 +9,13 @@ from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t
 from libc.string cimport memcpy
 
-
-cdef extern from "scan.h":
-    ctypedef struct scan_rules:
-        unsigned int max_payload
-        int level
-        uint8_t domains[256]
-        uint8_t tlv_types[256]
-    size_t scan_skim(const uint8_t *, size_t, const scan_rules *, size_t *) noexcept nogil
-    const char *crc32_choose()
-    bint crc32_use(const char *)
-    unsigned int (*crc32_message)(const uint8_t *, size_t) noexcept nogil
-
+from alphapulse_relay.protocol_v2.scan cimport (
+    crc32_choose,
+    crc32_message,
+    crc32_use,
+    scan_rules,
+    scan_skim,
+)
 
 CRC32_BY = crc32_choose().decode()
 """How checksums are computed on this CPU: ``vpclmul``, ``pclmul`` or ``table``."""

@@ -9,7 +9,7 @@ from twisted.internet import reactor
 from twisted.logger import globalLogBeginner, textFileLogObserver
 
 from alphapulse_relay.hub.factory import SignalRelayFactory
-from alphapulse_relay.hub.transport import LISTEN_BACKLOG, RelayPort
+from alphapulse_relay.hub.ports import LISTEN_BACKLOG, RelayPort
 from alphapulse_relay.protocol_v2.framing import Rules
 
 

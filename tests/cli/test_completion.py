@@ -39,6 +39,7 @@ def test_unknown_shell():
     ("words", "offered"),
     [
         ("signal-relay st", {"status"}),
+        ("signal-relay be", {"bench"}),
         ("signal-relay tail --la", {"--layouts"}),
         ("signal-relay send --type Arb", {"ArbitrageSignal"}),
         ("signal-relay completion z", {"zsh"}),

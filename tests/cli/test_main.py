@@ -19,7 +19,7 @@ def test_version():
     assert (done.returncode, done.stdout) == (0, f"signal-relay {__version__}\n".encode())
 
 
-@pytest.mark.parametrize("command", ["tail", "send", "status", "completion"])
+@pytest.mark.parametrize("command", ["tail", "send", "status", "bench", "completion"])
 def test_each_command_has_help(command):
     assert command in CliRunner().invoke(cli, ["-h"]).output
     shown = CliRunner().invoke(cli, [command, "--help"])

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import pytest_twisted
+from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
 from twisted.internet.protocol import Protocol, connectionDone
@@ -21,6 +22,7 @@ from alphapulse_relay.hub.outlet import UNDER_WAY, IOutlet
 from alphapulse_relay.hub.peer import Ending, State
 from alphapulse_relay.hub.protocol import SignalRelayProtocol
 from alphapulse_relay.hub.transport import (
+    PUBLISHER_WAIT,
     REST_LIMIT,
     SEND_LIMIT,
     TURN_WORK,
@@ -500,6 +502,39 @@ class TestReceiving:
         made.script(65536, step)
         assert made.transport.doRead() is why
         assert made.protocol.received == [65536]
+
+
+class TestReactorWait:
+    """A reactor is kept waiting for a publisher only while it has nothing else to do."""
+
+    @pytest.fixture
+    def epoll(self, made: Made) -> Iterator[Any]:
+        made.transport.reactor = epoll = EPollReactor()
+        yield epoll
+        epoll._poller.close()
+        for reader in epoll.removeAll():
+            reader.connectionLost(Failure(ConnectionDone()))
+
+    def test_with_nothing_to_do(self, made: Made, epoll: Any) -> None:
+        assert made.transport._reactor_wait() == (epoll._poller.fileno(), PUBLISHER_WAIT)
+
+    def test_until_a_timer(self, made: Made, epoll: Any) -> None:
+        epoll.callLater(0.05, lambda: None)
+        descriptor, wait = made.transport._reactor_wait()
+        assert descriptor == epoll._poller.fileno()
+        assert 0 < wait <= 50_000_000
+
+    def test_not_with_a_timer_that_is_due(self, made: Made, epoll: Any) -> None:
+        epoll.callLater(0, lambda: None)
+        assert made.transport._reactor_wait()[1] == 0
+
+    def test_not_with_a_call_from_a_thread(self, made: Made, epoll: Any) -> None:
+        """What woke the reactor for it may have been read already, in this same turn."""
+        epoll.callFromThread(lambda: None)
+        assert made.transport._reactor_wait() == (-1, 0)
+
+    def test_not_with_a_reactor_of_another_kind(self, made: Made) -> None:
+        assert made.transport._reactor_wait() == (-1, 0)
 
 
 class TestSending:

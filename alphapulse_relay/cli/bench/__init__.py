@@ -1,0 +1,1 @@
+"""``signal-relay bench``: measures a running relay."""

@@ -1,0 +1,28 @@
+"""What is in scan.h and crc32.h."""
+
+from libc.stddef cimport size_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+
+
+cdef extern from "scan.h":
+    ctypedef struct scan_rules:
+        uint32_t max_payload
+        int level
+        uint8_t domains[256]
+        uint8_t tlv_types[256]
+    ctypedef struct scan_histogram:
+        const double *bounds
+        size_t bound_count
+        uint64_t *counts
+        double *sum
+    ctypedef struct scan_counters:
+        uint64_t *types
+        uint64_t *malformed
+        scan_histogram age
+    size_t scan_skim(const uint8_t *, size_t, const scan_rules *, size_t *) noexcept nogil
+    bint scan_may_begin(const uint8_t *, size_t, const scan_rules *, size_t) noexcept nogil
+    void scan_count(const uint8_t *, size_t, int64_t, const scan_counters *) noexcept nogil
+    void scan_observe(const scan_histogram *, double) noexcept nogil
+    const char *crc32_choose()
+    bint crc32_use(const char *)
+    uint32_t (*crc32_message)(const uint8_t *, size_t) noexcept nogil

@@ -1,0 +1,329 @@
+"""The benchmark harness: frames, summary, report, and a short run with the relay and the floor."""
+
+import json
+import shutil
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from socket import socketpair
+
+import pytest
+from click.testing import CliRunner
+
+from alphapulse_relay.protocol_v2.framing import Level, MessageReader, Rules
+from benchmarks import report, wire
+from benchmarks.__main__ import main
+from benchmarks.loads import ALL_READ, LOADS, ONE_STALLED, Figure, Load, Target
+from benchmarks.measure import Measurement
+from benchmarks.run import Run, started
+from benchmarks.summary import (
+    check_idle,
+    check_pure,
+    check_stalled,
+    ratio,
+    summarise,
+)
+from benchmarks.systems import SYSTEMS, Direct, Floor, Relay
+from benchmarks.wire import NATS, RAW, REDIS, ZMTP, build_sample
+
+MESSAGE = bytes(216)
+THROUGH = Load("through", "through", 3, (Target(Figure.RATE, 0.9), Target(Figure.CPU, 1.3)))
+TIMED = Load("timed", "timed", 3, (Target(Figure.P50, 1.15),), rate=100)
+
+
+def measured(rate: float = 100, p50: float = 10, p99: float = 20, lost: int = 0) -> Measurement:
+    return Measurement(
+        sent=1000,
+        delivered=3000 - lost,
+        least_delivered=1000 - lost,
+        seconds=1000 / rate,
+        hub_cpu_seconds=0.003,
+        reader_cpu_seconds=0.5,
+        p50_us=p50,
+        p99_us=p99,
+        max_us=99,
+    )
+
+
+# Frames
+
+
+@pytest.mark.parametrize(
+    ("framing", "sent", "got"),
+    [
+        (RAW, (b"", b""), (b"", b"")),
+        (NATS, (b"PUB s 216\r\n", b"\r\n"), (b"MSG s 1 216\r\n", b"\r\n")),
+        (
+            REDIS,
+            (b"*3\r\n$7\r\nPUBLISH\r\n$1\r\ns\r\n$216\r\n", b"\r\n"),
+            (b"*3\r\n$7\r\nmessage\r\n$1\r\ns\r\n$216\r\n", b"\r\n"),
+        ),
+        (ZMTP, (b"\x00\xd8", b""), (b"\x00\xd8", b"")),
+    ],
+    ids=["raw", "nats", "redis", "zmtp"],
+)
+def test_frames_on_the_wire(
+    framing: wire.Framing, sent: tuple[bytes, bytes], got: tuple[bytes, bytes]
+) -> None:
+    assert framing.sent(MESSAGE) == sent[0] + MESSAGE + sent[1]
+    assert framing.got(MESSAGE) == got[0] + MESSAGE + got[1]
+
+
+def test_the_sample_is_a_valid_message_of_216_bytes() -> None:
+    sample = build_sample()
+    assert len(sample) == 216
+    assert sample[:8] == b"\xef\xbe\xad\xde\x02\x01\x14\x00"
+    assert sample[24:28] == (184).to_bytes(4, "little")
+    assert sample[32:34] == b"\x15\xb6"
+    assert list(MessageReader(Rules(Level.STRICT)).feed(sample)) == [sample]
+
+
+def test_the_load_generator_finds_messages_by_a_magic_that_is_only_at_their_start() -> None:
+    assert build_sample().count(b"\xef\xbe\xad\xde") == 1
+
+
+def talk(open_connection, answers: bytes, *, consumer: bool) -> bytes:
+    """Return what a handshake says to a hub that answers so."""
+    ours, hub = socketpair()
+    with ours, hub:
+        hub.sendall(answers)
+        open_connection(ours, consumer=consumer)
+        ours.shutdown(1)
+        said = b""
+        while piece := hub.recv(4096):
+            said += piece
+        return said
+
+
+def test_nats_handshake() -> None:
+    ours, hub = socketpair()
+    with ours, hub:
+        hub.sendall(b"INFO {}\r\n")
+        asking = threading.Thread(target=wire.open_nats, args=(ours,), kwargs={"consumer": True})
+        asking.start()
+        said = wire.receive_until(hub, b"PING\r\n")
+        hub.sendall(b"PONG\r\n")
+        asking.join(10)
+        assert not asking.is_alive()
+    assert said == b'CONNECT {"verbose":false,"pedantic":false}\r\nSUB s 1\r\nPING\r\n'
+
+
+def test_redis_handshake() -> None:
+    answer = b"*3\r\n$9\r\nsubscribe\r\n$1\r\ns\r\n:1\r\n"
+    asked = b"*2\r\n$9\r\nSUBSCRIBE\r\n$1\r\ns\r\n"
+    assert talk(wire.open_redis, answer, consumer=True) == asked
+    assert talk(wire.open_redis, b"", consumer=False) == b""
+
+
+@pytest.mark.parametrize(
+    ("consumer", "rest"), [(True, b"SUB" + b"\x00\x01\x01"), (False, b"PUB")], ids=["sub", "pub"]
+)
+def test_zmtp_handshake(consumer: bool, rest: bytes) -> None:
+    greeting = b"\xff" + bytes(8) + b"\x7f\x03\x00NULL" + bytes(16 + 32)
+    ready = b"\x04\x1a\x05READY\x0bSocket-Type\x00\x00\x00\x04XSUB"
+    said = talk(wire.open_zmtp, greeting + ready, consumer=consumer)
+    assert said == greeting + b"\x04\x19\x05READY\x0bSocket-Type\x00\x00\x00\x03" + rest
+
+
+def test_a_hub_that_closes_in_the_handshake() -> None:
+    ours, hub = socketpair()
+    hub.close()
+    with ours, pytest.raises(ConnectionError, match="handshake"):
+        wire.receive_until(ours, b"PONG\r\n")
+
+
+# Summary
+
+
+@pytest.mark.parametrize(
+    ("target", "met", "missed", "text"),
+    [
+        (Target(Figure.RATE, 0.9), 0.9, 0.89, "≥ 0.9"),
+        (Target(Figure.P50, 1.15), 1.15, 1.16, "≤ 1.15"),
+        (Target(Figure.CPU, 1.3), 1.3, 1.31, "≤ 1.3"),
+    ],
+)
+def test_targets(target: Target, met: float, missed: float, text: str) -> None:
+    assert target.met_by(met)
+    assert not target.met_by(missed)
+    assert str(target) == text
+
+
+def test_figures_of_a_measurement() -> None:
+    one = measured(rate=500)
+    assert one.complete
+    assert one.figure(Figure.RATE) == pytest.approx(500)
+    assert one.figure(Figure.P50) == 10
+    assert one.figure(Figure.P99) == 20
+    assert one.figure(Figure.CPU) == pytest.approx(1.0)
+    assert not measured(lost=1).complete
+
+
+def test_a_ratio_is_the_median_of_the_rounds_ratios() -> None:
+    results = {
+        ("through", "relay"): [measured(90), measured(10), measured(300)],
+        ("through", "floor"): [measured(100), measured(10), measured(100)],
+    }
+    pair = ("through", "relay"), ("through", "floor")
+    assert ratio(results, Figure.RATE, *pair) == pytest.approx(1.0)
+
+
+def test_a_ratio_leaves_out_rounds_that_failed() -> None:
+    results = {
+        ("through", "relay"): [None, measured(50)],
+        ("through", "floor"): [measured(1), measured(100)],
+    }
+    pair = ("through", "relay"), ("through", "floor")
+    assert ratio(results, Figure.RATE, *pair) == pytest.approx(0.5)
+    assert ratio({}, Figure.RATE, *pair) is None
+
+
+def test_rows() -> None:
+    results = {
+        ("through", "relay"): [measured(95)],
+        ("through", "floor"): [measured(100)],
+        ("through", "nats"): [measured(96)],
+        ("through", "redis"): [measured(20, lost=5)],
+        ("timed", "relay"): [measured(p50=12)],
+        ("timed", "floor"): [measured(p50=10)],
+    }
+    systems = ("relay", "floor", "nats", "redis")
+    rate, cpu, p50 = summarise(results, [THROUGH, TIMED], systems)
+    assert rate.met is True
+    assert rate.ratios["relay"] == pytest.approx(0.95)
+    assert rate.behind == ("nats",)
+    assert rate.incomplete == {"redis"}
+    assert cpu.met is True
+    assert (p50.met, p50.behind) == (False, None)
+    assert set(p50.medians) == {"relay", "floor"}
+
+
+def test_a_relay_that_loses_messages_meets_nothing() -> None:
+    results = {("timed", "relay"): [measured(lost=1)], ("timed", "floor"): [measured()]}
+    (row,) = summarise(results, [TIMED], ("relay", "floor"))
+    assert row.met is False
+
+
+def test_without_a_floor_nothing_is_judged() -> None:
+    (row,) = summarise({("timed", "relay"): [measured()]}, [TIMED], ("relay",))
+    assert (row.met, row.behind, row.ratios) == (None, None, {})
+
+
+def test_checks_of_the_relay_alone() -> None:
+    results = {
+        (ONE_STALLED.key, "relay"): [measured(p99=22), measured(p99=30)],
+        (ALL_READ.key, "relay"): [measured(p99=20), measured(p99=30)],
+    }
+    stalled = check_stalled(results, "overtaken")
+    assert stalled is not None
+    assert stalled.met is True
+    assert "overtaken" in stalled.measured
+    assert check_stalled({}, "") is None
+    assert check_idle(16 * 1024, 10).met is True
+    assert check_idle(16 * 1024 + 1, 10).met is False
+    through = next(load for load in LOADS if load.key == "through-3")
+    pure = check_pure({("through-3", "pure"): [measured(365_000)]}, [through])
+    assert pure is not None
+    assert pure.met is False
+
+
+# Order of measurements
+
+
+def test_each_round_begins_with_another_system(tmp_path: Path) -> None:
+    relay, floor, direct = Relay(tmp_path), Floor(tmp_path), Direct(tmp_path)
+    run = Run([relay, floor, direct], [THROUGH], rounds=2, scale=1, alone=True)
+    keys = [(load.key, system.key) for load, system in run.steps()]
+    assert keys == [
+        ("through", "relay"),
+        ("through", "floor"),
+        ("one-stalled", "relay"),
+        ("all-read", "relay"),
+        ("through", "floor"),
+        ("through", "relay"),
+        ("all-read", "relay"),
+        ("one-stalled", "relay"),
+    ]
+
+
+def test_keys_name_one_thing_each() -> None:
+    assert len({kind.key for kind in SYSTEMS}) == len(SYSTEMS)
+    assert len({load.key for load in LOADS}) == len(LOADS)
+
+
+def test_a_system_that_does_not_start_is_left_out(tmp_path: Path) -> None:
+    class Broken(Floor):
+        def command(self):
+            return sys.executable, "-c", "raise SystemExit('no room')"
+
+    class Missing(Floor):
+        def missing(self):
+            return "is not installed"
+
+        key = "missing"
+
+    with started([Broken(tmp_path), Missing(tmp_path)]) as absent:
+        assert absent == {"floor": "did not start: no room", "missing": "is not installed"}
+
+
+# Report
+
+
+def test_results_go_between_the_markers(tmp_path: Path) -> None:
+    page = tmp_path / "performance.md"
+    page.write_text(f"above\n{report.BEGIN}\nold\n{report.END}\nbelow\n")
+    report.update_page(page, "new")
+    assert page.read_text() == f"above\n{report.BEGIN}\n\nnew\n\n{report.END}\nbelow\n"
+    assert [each.name for each in tmp_path.iterdir()] == ["performance.md"]
+
+
+@pytest.mark.parametrize(
+    "text", ["", report.BEGIN, f"{report.END}{report.BEGIN}", f"{report.BEGIN}{report.END}" * 2]
+)
+def test_a_page_without_markers_is_an_error(tmp_path: Path, text: str) -> None:
+    page = tmp_path / "performance.md"
+    page.write_text(text)
+    with pytest.raises(report.ReportError, match="results begin"):
+        report.update_page(page, "new")
+    assert page.read_text() == text
+
+
+def test_no_page_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(report.ReportError, match="No such file"):
+        report.check_page(tmp_path / "performance.md")
+
+
+def test_an_unknown_system_is_an_error() -> None:
+    result = CliRunner().invoke(main, ["--systems", "relay,rust"])
+    assert result.exit_code == 2
+    assert "'rust' is none of relay, pure, floor" in result.output
+
+
+# The real thing
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler (cc)")
+def test_a_quick_run_of_relay_and_floor(tmp_path: Path) -> None:
+    loads = "through-3,single-3,timed-3,timed-100"
+    command = [sys.executable, "-m", "benchmarks", "--quick", "--systems", "relay,floor"]
+    subprocess.run(
+        [*command, "--loads", loads, "--output", str(tmp_path)],
+        check=True,
+        cwd=Path(__file__).parents[1],
+        timeout=120,
+    )
+    found = json.loads((tmp_path / "performance.json").read_text())
+    assert found["failures"] == []
+    assert found["complete"] is True
+    raw = found["measurements"]
+    assert len(raw) == 2 * len(loads.split(","))
+    for each in raw:
+        figures = each["figures"]
+        assert figures["least_delivered"] == figures["sent"] > 0
+        assert figures["hub_cpu_seconds"] > 0
+        assert (figures["p50_us"] > 0) == each["load"].startswith("timed")
+    table = (tmp_path / "performance.md").read_text()
+    assert table.startswith(report.BEGIN)
+    assert "| 64 KiB per write, to 3 | messages/s |" in table
+    assert "†" not in table
