@@ -31,8 +31,8 @@ from alphapulse_relay.hub.syscalls cimport (
     clock_gettime,
     epoll_event,
     epoll_wait,
-    poll,
     pollfd,
+    ppoll,
     timespec,
 )
 from alphapulse_relay.protocol_v2.scan cimport (
@@ -49,7 +49,7 @@ from alphapulse_relay.protocol_v2.scan cimport (
 
 cdef enum:
     RECORDS = 64  # that one call appends at most: 4 MiB
-    GRACE = 1  # milliseconds that full sockets are waited for in a flood: readers need some 0.2
+    GRACE = 200_000  # nanoseconds that full sockets are waited for in a flood: see send_to_all
 
 
 cdef struct Call:
@@ -235,8 +235,9 @@ cdef class FanOut:
         there are none to receive now. A negative number is the error that ended the connection
         (errno(3)); ESHUTDOWN stands for the end of the stream.
 
-        An empty socket does not end the turn as long as more bytes in it are all that happens to
-        the ``reactor``, which is an epoll descriptor, within ``wait`` nanoseconds each time. So a
+        ``reactor`` is an epoll descriptor, -1 for none: the turn ends once anything else happens
+        there than that this socket has bytes, be it that a peer that fell behind has room again.
+        While nothing happens an empty socket does not end it, for ``wait`` nanoseconds: so a
         publisher's single messages cost no way round the reactor.
         """
         cdef Call call
@@ -300,21 +301,24 @@ cdef class FanOut:
                 break
             if call.work <= 0 or <int64_t>call.done >= call.span:
                 break
-            if call.empty and not self.comes_next(call):
+            if not self.comes_next(call):
+                call.work = 0  # it is the others' turn
                 break
         return 0
 
     cdef bint comes_next(self, Call *call):
-        """Wait for what happens next; return whether it is only that more bytes come.
+        """Tell whether all that happens is that there are more bytes; wait for it if there are none.
 
         The reactor will be told the same when it asks: its events are level-triggered (epoll(7)).
         """
         cdef epoll_event events[2]
-        cdef int ready
-        cdef int64_t left = call.deadline - call.received_at
-        if call.reactor < 0 or left <= 0:
-            return False
-        cdef int milliseconds = <int>min(left // 1000000, 1 << 30)
+        cdef int ready, milliseconds = 0
+        if call.reactor < 0:
+            return not call.empty
+        if call.empty:
+            milliseconds = <int>((call.deadline - call.received_at) // 1000000)
+            if milliseconds <= 0:
+                return False
         with nogil:
             ready = epoll_wait(call.reactor, events, 2, milliseconds)
         return ready == 1 and events[0].data.fd == call.descriptor
@@ -348,8 +352,8 @@ cdef class FanOut:
         """Send a run to all riders but the one in the sender's seat; note who is late.
 
         Returns how many took all of it. In a ``flood`` those whose sockets are full are waited for
-        a little: it takes them less to read on than to be served from behind, and who keeps up
-        otherwise would be overtaken by the flood in the end.
+        a little, as long as it takes a reader that is at it: to be served from behind costs more.
+        Not longer, or those that are behind already would wait too long for room to be used.
         """
         cdef Py_ssize_t seat, count = len(self.riders)
         cdef size_t reached = 0
@@ -370,10 +374,13 @@ cdef class FanOut:
 
     cdef size_t wait_for_late(self, const uint8_t *run, size_t size) noexcept:
         """Send the rest of a run to who reads on in time; return how many took all of it now."""
-        cdef int64_t deadline = nanoseconds(CLOCK_MONOTONIC) + GRACE * 1000000
+        cdef int64_t deadline = nanoseconds(CLOCK_MONOTONIC) + GRACE
         cdef size_t before = self.late_count
-        while nanoseconds(CLOCK_MONOTONIC) < deadline and self.watch_late():
-            if poll(self.waited, self.late_count, GRACE) <= 0:
+        cdef timespec left
+        left.tv_sec = 0
+        while self.watch_late():
+            left.tv_nsec = max(deadline - nanoseconds(CLOCK_MONOTONIC), 0)
+            if ppoll(self.waited, self.late_count, &left, NULL) <= 0:
                 break
             self.send_rests(run, size)
         return before - self.late_count

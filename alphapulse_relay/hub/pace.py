@@ -1,4 +1,4 @@
-"""Pace: publishers are read as fast as the fastest consumer takes.
+"""Pace: publishers are read as fast as the consumers take that are about as fast as the fastest.
 
 Knows how far behind peers are; what to deliver, and to whom, it does not.
 """
@@ -9,11 +9,12 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from alphapulse_relay.hub.log import Log
 from alphapulse_relay.hub.peer import Peer
+from alphapulse_relay.hub.speed import Speed
 
 HOLD_PART = 2
-"""A publisher is held when even the fastest consumer is more than window / 2 behind."""
+"""A publisher is held when a consumer that is not slow is more than window / 2 behind."""
 RELEASE_PART = 4
-"""It is read again when the fastest is within window / 4."""
+"""It is read again when all of these are within window / 4."""
 CHECKS_PER_WINDOW = 16
 """How often the peers are looked at while a window's worth of bytes is appended."""
 CHECK_INTERVAL = 0.05
@@ -23,10 +24,10 @@ CHECK_INTERVAL = 0.05
 class Pace:
     """Holds publishers back while no consumer keeps up, for all ``peers``.
 
-    A consumer is a peer that has taken bytes within the last ``patience`` seconds. Those that are
-    known to read count first; where there is none, those that may. A publisher that steps over its
-    own messages is no fast consumer: for its own pace only the others count, and until it is known
-    to read it counts for nobody's.
+    A consumer is a peer that has taken bytes within the last ``patience`` seconds and is not slow.
+    Those that are known to read count; where there is none, the fastest of the slow ones, or of
+    those that may read. A publisher that steps over its own messages is no fast consumer: for its
+    own pace only the others count, and until it is known to read it counts for nobody's.
     """
 
     def __init__(
@@ -36,6 +37,8 @@ class Pace:
         self._log = log
         self._patience = patience
         self._peers = peers
+        self._speed = Speed(log)
+        self._awaited: frozenset[int] = frozenset()  # who is furthest behind of those that count
         self._held: dict[Peer, None] = {}
         self._held_since = 0.0
         self._held_before = 0.0
@@ -65,21 +68,22 @@ class Pace:
             self._hold(publisher)
 
     def admits(self, publisher: Peer) -> bool:
-        """Whether a consumer keeps up with what was appended, or there is none."""
-        lag = self._fastest()(publisher)
+        """Whether the consumers keep up with what was appended, or there is none."""
+        lag = self._lags()(publisher)
         return lag is None or lag <= self._log.window // HOLD_PART
 
     def progressed(self, consumer: Peer) -> None:
         """Take note that a peer has taken bytes: the publishers may have waited for that."""
-        if not self._held or not consumer.reads or consumer.cursor.away:
+        if not self._held or consumer.identity.number not in self._awaited:
             return
-        if self._log.lag(consumer.cursor.position) <= self._log.window // RELEASE_PART:
-            self._release(publisher for publisher in self._held if publisher is not consumer)
+        near = self._log.window // RELEASE_PART
+        if not consumer.cursor.away and self._log.lag(consumer.cursor.position) <= near:
+            self.look()
 
-    def look(self) -> None:
-        """Release whoever may go on."""
-        fastest, near = self._fastest(), self._log.window // RELEASE_PART
-        lags = [(publisher, fastest(publisher)) for publisher in self._held]
+    def look(self, *, measure: bool = False) -> None:
+        """Release whoever may go on; ``measure`` first who is slow."""
+        lag_for, near = self._lags(measure=measure), self._log.window // RELEASE_PART
+        lags = [(publisher, lag_for(publisher)) for publisher in self._held]
         self._release(publisher for publisher, lag in lags if lag is None or lag <= near)
 
     def forget(self, peer: Peer) -> None:
@@ -111,21 +115,31 @@ class Pace:
 
     def _on_tick(self) -> None:
         self._tick = self._clock.callLater(CHECK_INTERVAL, self._on_tick)
-        self.look()
+        # Nothing is appended meanwhile by which it would be found out who is slow.
+        self.look(measure=True)
 
-    def _fastest(self) -> Callable[[Peer], int | None]:
-        """Return a function that tells the least lag among the consumers other than a peer."""
+    def _lags(self, *, measure: bool = False) -> Callable[[Peer], int | None]:
+        """Return a function that tells the lag that counts for a publisher, None if none does."""
         since = self._clock.seconds() - self._patience
-        known: list[tuple[int, int]] = []
-        unknown: list[tuple[int, int]] = []
-        for peer in self._peers():
-            if not peer.cursor.away and peer.has_taken(since) and peer.reads is not False:
-                lag = self._log.lag(peer.cursor.position), peer.identity.number
-                (known if peer.reads else unknown).append(lag)
-        ranked = sorted(known)[:2] + sorted(unknown)[:2]
+        consumers = [
+            peer for peer in self._peers() if not peer.cursor.away and peer.has_taken(since)
+        ]
+        known = [peer for peer in consumers if peer.reads]
+        self._speed.measure(known, now=measure)
+        slow = self._speed.slow
+        waited_for = self._ranked(peer for peer in known if peer.identity.number not in slow)
+        others = self._ranked(peer for peer in known if peer.identity.number in slow)
+        maybe = self._ranked(peer for peer in consumers if peer.reads is None)
+        # Two of each: for a publisher that is one of them the next counts.
+        ranked = waited_for[-1:-3:-1] + others[:2] + maybe[:2]
+        self._awaited = frozenset(number for _, number in ranked)
 
-        def fastest(publisher: Peer) -> int | None:
+        def lag_for(publisher: Peer) -> int | None:
             own = publisher.identity.number
             return next((lag for lag, number in ranked if number != own), None)
 
-        return fastest
+        return lag_for
+
+    def _ranked(self, peers: Iterable[Peer]) -> list[tuple[int, int]]:
+        """Return lags and numbers, the least lag first."""
+        return sorted((self._log.lag(peer.cursor.position), peer.identity.number) for peer in peers)

@@ -10,7 +10,6 @@ cdef extern from "<poll.h>" nogil:
         short events
         short revents
     int POLLOUT
-    int poll(pollfd *, unsigned long, int)
 
 
 cdef extern from "<sys/epoll.h>" nogil:
@@ -36,3 +35,7 @@ cdef extern from "<time.h>" nogil:
     int clock_gettime(int, timespec *)
     int CLOCK_MONOTONIC
     int CLOCK_REALTIME
+
+
+cdef extern from "<poll.h>" nogil:
+    int ppoll(pollfd *, unsigned long, const timespec *, const void *)

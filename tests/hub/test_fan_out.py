@@ -4,6 +4,7 @@ import errno
 import select
 import socket
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -51,6 +52,13 @@ class Seated:
 
     def receive(self, work: int = WORK) -> int:
         return int(self.hub.fan_out.receive(self, self.ours.fileno(), work))
+
+    def read(self, length: int) -> bytes:
+        """Have the other end read so much, in whatever thread."""
+        got = bytearray()
+        while len(got) < length and (piece := self.theirs.recv(length - len(got))):
+            got += piece
+        return bytes(got)
 
     def got(self) -> bytes:
         """Return what the other end was sent so far."""
@@ -268,6 +276,101 @@ class TestLaggards:
         assert behind == peers[::2]
         assert len(scene.fan_out) == 5
         assert [len(peer.got()) for peer in peers[1::2]] == [128] * 4
+
+
+class TestGrace:
+    """In a flood those with full sockets are waited for a little; else nobody is."""
+
+    def flooded(self, scene: Scene) -> tuple[Seated, Seated, bytes]:
+        """Return a publisher with more than one receive takes, and a peer with little room."""
+        sender, small = scene.peer(), scene.peer()
+        sender.theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 << 20)
+        small.ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4608)
+        sent = b"".join(messages(400, 200))
+        sender.send(sent)
+        return sender, small, sent
+
+    def test_who_reads_on_rides_on(self, scene: Scene) -> None:
+        sender, small, sent = self.flooded(scene)
+        with ThreadPoolExecutor(1) as reader:
+            # However late the thread runs: the peer either rides on, or is told what it took.
+            got = reader.submit(small.read, RECEIVE // 200 * 200)
+            sender.receive(RECEIVE)
+            if small.seat is None:
+                (behind,) = [what for what in scene.told if what[0] == "fell behind"]
+                small.ours.sendall(sent[behind[2] : RECEIVE // 200 * 200])
+            assert got.result() == sent[: RECEIVE // 200 * 200]
+
+    def test_who_does_not_falls_behind(self, scene: Scene) -> None:
+        sender, small, sent = self.flooded(scene)
+        sender.receive()
+        took = small.got()
+        assert ("fell behind", small, len(took), False) in scene.told
+        assert sent.startswith(took)
+
+    def test_who_has_closed_is_not_waited_for(self, scene: Scene) -> None:
+        sender, gone, _ = self.flooded(scene)
+        gone.theirs.close()
+        sender.receive()
+        assert ("fell behind", gone, 0, True) in scene.told
+
+
+class TestKeptTurn:
+    """A publisher keeps its turn while its next message is all that happens."""
+
+    @pytest.fixture
+    def reactor(self) -> Iterator[select.epoll]:
+        with select.epoll() as epoll:
+            yield epoll
+
+    def receive(self, sender: Seated, reactor: select.epoll, wait: float) -> int:
+        descriptor, nanoseconds = sender.ours.fileno(), int(wait * 1e9)
+        fan_out = sender.hub.fan_out
+        return int(fan_out.receive(sender, descriptor, WORK, reactor.fileno(), nanoseconds))
+
+    def test_for_what_comes_in_time(self, scene: Scene, reactor: select.epoll) -> None:
+        sender, consumer = scene.peer(), scene.peer()
+        reactor.register(sender.ours, select.EPOLLIN)
+        first, second, last = messages(3)
+        sender.send(first)
+
+        def go_on() -> None:
+            """Send each when the one before has arrived, then end: nothing else wakes it."""
+            for arrived, following in ((first, second), (second, last)):
+                assert consumer.read(64) == arrived
+                sender.send(following)
+            assert consumer.read(64) == last
+            sender.theirs.shutdown(socket.SHUT_WR)
+
+        with ThreadPoolExecutor(1) as publisher:
+            going_on = publisher.submit(go_on)
+            assert self.receive(sender, reactor, 20) == -errno.ESHUTDOWN
+            going_on.result()
+        assert sender.events == [("published", 192, 3)]
+        assert scene.log.stretch(0, 99) == (0, 192), "in one record of the index"
+
+    def test_until_the_wait_is_over(self, scene: Scene, reactor: select.epoll) -> None:
+        sender = scene.peer()
+        reactor.register(sender.ours, select.EPOLLIN)
+        sender.send(message())
+        assert self.receive(sender, reactor, 0.001) == 0
+
+    def test_not_if_anything_else_happens(self, scene: Scene, reactor: select.epoll) -> None:
+        sender, other = scene.peer(), scene.peer()
+        reactor.register(sender.ours, select.EPOLLIN)
+        reactor.register(other.ours, select.EPOLLIN)
+        sender.send(message())
+        other.send(message())
+        assert self.receive(sender, reactor, 20) == 0
+        assert scene.log.messages == 1
+
+    def test_not_for_a_peer_that_fell_behind(self, scene: Scene, reactor: select.epoll) -> None:
+        sender, gone = scene.peer(), scene.peer()
+        reactor.register(sender.ours, select.EPOLLIN)
+        gone.theirs.close()
+        sender.send(message())
+        assert self.receive(sender, reactor, 20) == 0
+        assert scene.told[0] == ("fell behind", gone, 0, True)
 
 
 class TestTheEnd:

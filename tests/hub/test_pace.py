@@ -1,4 +1,4 @@
-"""Pace: publishers go as fast as the fastest consumer, and never wait for ever."""
+"""Pace: publishers go as fast as the consumers that are not slow, and never wait for ever."""
 
 from typing import Any
 
@@ -255,13 +255,14 @@ class TestSeveral:
         scene.publish(LOOK, other)
         assert scene.pace.held == 2
         scene.take(other, 0)
+        scene.clock.advance(CHECK_INTERVAL)
         assert not scene.publisher.held
         assert other.held
         assert scene.pace.held == 1
 
 
 class TestProgress:
-    """Of one consumer: it says nothing of the others, and none of them is looked at."""
+    """Of one consumer: others are looked at only if it is waited for and has come near."""
 
     @pytest.fixture
     def counting(self, scene: Scene) -> list[int]:
@@ -270,18 +271,25 @@ class TestProgress:
         scene.pace._peers = lambda: looks.append(1) or peers  # type: ignore[func-returns-value]
         return looks
 
-    def test_looks_at_nobody_else(self, scene: Scene, counting: list[int]) -> None:
+    def test_looks_at_the_others_when_it_is_near(self, scene: Scene, counting: list[int]) -> None:
         scene.publish(WINDOW)
         counting.clear()
         scene.take(scene.consumer, WINDOW // 4 + 1)
-        scene.take(scene.consumer, 0)
         assert counting == []
+        scene.take(scene.consumer, 0)
+        assert counting == [1]
         assert scene.publisher.calls == ["hold", "release"]
 
-    def test_of_one_that_does_not_consume(self, scene: Scene) -> None:
+    def test_of_those_that_are_not_waited_for(self, scene: Scene, counting: list[int]) -> None:
+        """However many there are, they cost nothing."""
+        others = [scene.peer() for _ in range(20)]
+        for other in others:
+            other.cursor.alight(0)
         scene.publish(WINDOW)
-        scene.consumer.state = State.MUTED
-        scene.take(scene.consumer, 0)
+        counting.clear()
+        for other in others[:-2]:
+            scene.take(other, 0)
+        assert len(counting) <= 2
         assert scene.publisher.calls == ["hold"]
 
     def test_of_one_that_is_away(self, scene: Scene) -> None:
@@ -300,7 +308,45 @@ class TestProgress:
         scene.publish(WINDOW)
         scene.publish(LOOK, other)
         scene.take(other, 0)
+        scene.clock.advance(CHECK_INTERVAL)
         assert (scene.publisher.calls, other.calls) == (["hold", "release"], ["hold"])
+
+
+class TestSlow:
+    """Who takes less than half of what the fastest takes is not waited for; all others are."""
+
+    def flood(self, scene: Scene, part: int) -> None:
+        """Publish three windows; one consumer takes all, the other 1 / ``part`` of it."""
+        fast = scene.peer()
+        for _ in range(3 * CHECKS_PER_WINDOW):
+            scene.publish(LOOK)
+            scene.take(fast, 0)
+            own = scene.consumer.cursor
+            if not own.away:
+                scene.take(scene.consumer, scene.log.head - own.position - LOOK // part)
+            if scene.publisher.held:
+                return
+
+    def test_is_not_waited_for(self, scene: Scene) -> None:
+        self.flood(scene, 4)
+        assert scene.consumer.cursor.away
+        assert scene.publisher.calls == []
+
+    def test_nearly_as_fast_is(self, scene: Scene) -> None:
+        self.flood(scene, 2)
+        assert scene.publisher.calls == ["hold"]
+        scene.take(scene.consumer, WINDOW // 4)
+        assert scene.publisher.calls == ["hold", "release"]
+
+    def test_one_that_stops_while_another_goes_on(self, scene: Scene) -> None:
+        """Nobody can tell before one of them goes on."""
+        fast = scene.peer()
+        scene.publish(WINDOW)
+        assert scene.publisher.held
+        scene.take(fast, 0)
+        assert scene.publisher.held
+        scene.clock.advance(CHECK_INTERVAL)
+        assert not scene.publisher.held
 
 
 class TestLeaving:
