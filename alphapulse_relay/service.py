@@ -20,8 +20,8 @@ from twisted.logger import ILogObserver, Logger
 from twisted.python.components import Componentized
 
 from alphapulse_relay import __version__
-from alphapulse_relay.hub.factory import SignalRelayFactory
-from alphapulse_relay.hub.ports import LISTEN_BACKLOG, PortReactor, RelayPort
+from alphapulse_relay.hub.factory import BUILD, SignalRelayFactory
+from alphapulse_relay.hub.ports import LISTEN_BACKLOG, PortReactor, RelayPort, accept_waiting
 from alphapulse_relay.logs import observer
 from alphapulse_relay.options import Options, Settings
 from alphapulse_relay.unix_socket import SocketPath, StartError
@@ -65,8 +65,7 @@ class ListenerService(Service):
     def stopService(self) -> Deferred[None]:
         """Accept no more, then remove the socket."""
         super().stopService()
-        if self._port.connected:
-            self._port.doRead()  # who has connected and not been accepted may have sent something
+        accept_waiting(self._port)
         stopped: Deferred[None] = maybeDeferred(self._port.stopListening)
         return stopped.addCallback(lambda _: self._path.release())
 
@@ -96,8 +95,9 @@ class SignalRelayService(MultiService):
         self._asked_by: dict[IService, str] = {}
         self._listener = ListenerService(settings, self.hub, reactor)
         self._add(self._listener, f"--socket {settings.socket}")
-        ports: Any = PortReactor(reactor, self.hub)
+        self._ports = PortReactor(reactor, self.hub)
         for endpoint in settings.listen:
+            ports: Any = self._ports
             listener = endpoint_service(endpoint, self.hub, ports)
             self._add(listener, f"--listen {endpoint}")
         self._listeners = list(self)
@@ -158,9 +158,10 @@ class SignalRelayService(MultiService):
 
     def _announce(self) -> None:
         self._log.info(
-            "signal relay {version} serves {socket}: validate={validate}, window of {window} "
-            "bytes, at most {peers} peers, side port {web}",
+            "signal relay {version} ({build}) serves {socket}: validate={validate}, "
+            "window of {window} bytes, at most {peers} peers, side port {web}",
             version=__version__,
+            build=BUILD,
             socket=str(self.settings.socket),
             validate=self.settings.validate.value,
             window=self.settings.backlog,
@@ -174,6 +175,7 @@ class SignalRelayService(MultiService):
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
+        self._ports.accept_waiting()
         await gatherResults([part.stopService() for part in self._listeners])
         await self.hub.drain(DRAIN_SECONDS)
         await gatherResults([part.stopService() for part in self if part not in self._listeners])

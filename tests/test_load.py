@@ -341,7 +341,7 @@ def test_a_flood_starves_nobody(threads: Threads) -> None:
 
 
 def test_an_idle_peer_takes_little_memory(threads: Threads) -> None:
-    number, limit = 1000, 16 * 1024
+    number, limit = 300, 16 * 1024
     with Relay() as relay:
         relay.connect()
         before = relay.resident_bytes()

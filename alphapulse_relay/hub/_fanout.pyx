@@ -3,7 +3,8 @@
 
 Receives behind the head, passes over the sound messages, sends them to all that ride, moves the
 head. What is not plain (a message that is not sound, a large one that comes in pieces, a peer that
-takes less than all) it hands to Python, once the log is in order. Its only state is who rides.
+takes less than all) it hands to Python, once the log is in order. Who rides is all that it keeps from
+one call to the next, but for what it has at hand of the log, the rules and the counters.
 """
 
 from cpython.buffer cimport (
@@ -74,7 +75,8 @@ cdef struct Call:
 cdef struct Late:
     # A rider that did not take all of a run.
     size_t seat
-    ssize_t sent  # how much it took, -1 if it will never read again
+    size_t sent  # how much it took
+    bint gone  # whether it will never read again
 
 
 crc32_choose()
@@ -86,13 +88,16 @@ cdef inline int64_t nanoseconds(int clock) noexcept nogil:
     return now.tv_sec * 1000000000 + now.tv_nsec
 
 
-cdef inline ssize_t send_some(int descriptor, const uint8_t *data, size_t size) noexcept nogil:
-    """Return how much a socket took, -1 if its peer will never read again."""
-    cdef ssize_t sent = c_send(descriptor, data, size, MSG_DONTWAIT | MSG_NOSIGNAL)
+cdef inline void send_more(Late *late, int descriptor, const uint8_t *run, size_t size) noexcept nogil:
+    """Send what a rider has not taken of a run, and note how that went."""
+    cdef ssize_t sent = c_send(
+        descriptor, run + late.sent, size - late.sent, MSG_DONTWAIT | MSG_NOSIGNAL
+    )
     if sent >= 0:
-        return sent
-    # Whatever else fails passes: the socket is full, or the kernel is short of memory.
-    return -1 if errno == EPIPE or errno == ECONNRESET else 0
+        late.sent += sent
+    else:
+        # Whatever else fails passes: the socket is full, or the kernel is short of memory.
+        late.gone = errno == EPIPE or errno == ECONNRESET
 
 
 cdef void *memory_of(owner, size_t *size) except NULL:
@@ -169,9 +174,6 @@ cdef class FanOut:
         free(self.late)
         free(self.waited)
 
-    def __len__(self):
-        return len(self.riders)
-
     def add(self, peer, int descriptor):
         """Let a peer that is at the head ride: from now on it gets what is appended."""
         cdef size_t seat = len(self.riders)
@@ -244,6 +246,8 @@ cdef class FanOut:
         cdef bytes torn = peer.torn_bytes
         call.torn = PyBytes_GET_SIZE(torn)
         segment = self.log.make_room(call.torn + self.receive_size)
+        if peer.ended:
+            return 0  # that has given up the bytes it stood on
         if segment is not self.segment:
             self.segment = segment
             self.buffer = <uint8_t *>memory_of(segment.buffer, &self.buffer_size)
@@ -316,7 +320,7 @@ cdef class FanOut:
         if call.reactor < 0:
             return not call.empty
         if call.empty:
-            milliseconds = <int>((call.deadline - call.received_at) // 1000000)
+            milliseconds = <int>((call.deadline - nanoseconds(CLOCK_MONOTONIC)) // 1000000)
             if milliseconds <= 0:
                 return False
         with nogil:
@@ -357,16 +361,17 @@ cdef class FanOut:
         """
         cdef Py_ssize_t seat, count = len(self.riders)
         cdef size_t reached = 0
-        cdef ssize_t sent
+        cdef Late late
         self.late_count = 0
         for seat in range(count):
             if seat == sender:
                 continue
-            sent = send_some(self.descriptors[seat], run, size)
-            if sent == <ssize_t>size:
+            late.seat, late.sent, late.gone = seat, 0, False
+            send_more(&late, self.descriptors[seat], run, size)
+            if late.sent == size:
                 reached += 1
             else:
-                self.late[self.late_count].seat, self.late[self.late_count].sent = seat, sent
+                self.late[self.late_count] = late
                 self.late_count += 1
         if flood and self.late_count:
             reached += self.wait_for_late(run, size)
@@ -392,22 +397,20 @@ cdef class FanOut:
         for number in range(self.late_count):
             late = self.late[number]
             # A negative descriptor is passed over (poll(2)).
-            self.waited[number].fd = -1 if late.sent < 0 else self.descriptors[late.seat]
+            self.waited[number].fd = -1 if late.gone else self.descriptors[late.seat]
             self.waited[number].events, self.waited[number].revents = POLLOUT, 0
-            anybody = anybody or late.sent >= 0
+            anybody = anybody or not late.gone
         return anybody
 
     cdef void send_rests(self, const uint8_t *run, size_t size) noexcept:
         """Send more of a run to those who have room again; keep who is still late."""
         cdef size_t number, kept = 0
-        cdef ssize_t sent
         cdef Late late
         for number in range(self.late_count):
             late = self.late[number]
-            if late.sent >= 0 and self.waited[number].revents:
-                sent = send_some(self.descriptors[late.seat], run + late.sent, size - late.sent)
-                late.sent = -1 if sent < 0 else late.sent + sent
-            if late.sent != <ssize_t>size:
+            if self.waited[number].revents:
+                send_more(&late, self.descriptors[late.seat], run, size)
+            if late.sent != size:
                 self.late[kept] = late
                 kept += 1
         self.late_count = kept
@@ -424,8 +427,11 @@ cdef class FanOut:
         peer.torn_bytes = b"" if call.odd else torn
         if call.done:
             peer.stream_offset += call.done
-            peer.published(call.done, total)
-            self.hand_over_late(last)
+            # Whatever fails at the sender: those that are late have been sent a part already.
+            try:
+                peer.published(call.done, total)
+            finally:
+                self.hand_over_late(last)
             self.forwarded(peer, call.done, total, call.reached, call.received_at * 1e-9)
         if call.odd:
             peer.dataReceived(torn)
@@ -434,12 +440,12 @@ cdef class FanOut:
     cdef int hand_over_late(self, start) except -1:
         """Have those that took less than all of the run at ``start`` go on by their cursors."""
         late = [
-            (self.riders[self.late[number].seat], self.late[number].sent)
-            for number in range(self.late_count)
+            (self.riders[each.seat], start + each.sent, each.gone)
+            for each in self.late[:self.late_count]
         ]
         self.late_count = 0
-        for peer, _ in late:
+        for peer, _, _ in late:
             self.remove(peer)
-        for peer, sent in late:
-            self.fell_behind(peer, start + max(sent, 0), sent < 0)
+        for peer, position, gone in late:
+            self.fell_behind(peer, position, gone)
         return 0

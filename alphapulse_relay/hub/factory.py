@@ -19,18 +19,20 @@ from twisted.internet.protocol import Protocol, ServerFactory
 from twisted.logger import Logger
 
 from alphapulse_relay.hub.counters import Counters
+from alphapulse_relay.hub.farewell import Refuser
 from alphapulse_relay.hub.log import Log
 from alphapulse_relay.hub.pace import Pace
 from alphapulse_relay.hub.peer import Ending, Identity, Peer, Refusal, State
 from alphapulse_relay.hub.protocol import SignalRelayProtocol
 from alphapulse_relay.hub.receiver import GATHER_SIZE, RECEIVE_SIZE
-from alphapulse_relay.hub.refuser import Refuser
 from alphapulse_relay.hub.throttle import Throttle
 from alphapulse_relay.protocol_v2.errors import WireError
 from alphapulse_relay.protocol_v2.framing import Rules, Run
 from alphapulse_relay.protocol_v2.native import load
 
 _fanout = load("alphapulse_relay.hub._fanout")
+BUILD = "pure Python" if _fanout is None else "compiled"
+"""How messages are forwarded, for people."""
 DRAIN_INTERVAL = 0.01
 """Seconds between looks at whether all was delivered while the relay leaves."""
 DEPARTED_KEPT = 50
@@ -98,7 +100,7 @@ class SignalRelayFactory(ServerFactory):
                 receive_size=RECEIVE_SIZE,
                 gather_size=GATHER_SIZE,
             )
-        self._count = (self.fan_out or self.counters).count
+        self._count = (self.counters if self.fan_out is None else self.fan_out).count
         self._connections = 0
         self._unread: list[Peer] = []
         self._drained = Deferred[None]()

@@ -1,5 +1,6 @@
 """Ports whose connections are the hub's own transports."""
 
+import select
 import socket
 from typing import Any
 
@@ -38,15 +39,27 @@ class PortReactor:
     def __init__(self, reactor: Any, factory: IProtocolFactory) -> None:
         self._reactor = reactor
         self._factory = factory
+        self._ports: list[Any] = []
 
-    def listenTCP(self, port: int, factory: IProtocolFactory, *more: Any, **named: Any) -> Any:
-        """Listen on a TCP port, as ``IReactorTCP``."""
-        opened = self._reactor.listenTCP(port, factory, *more, **named)
+    def accept_waiting(self) -> None:
+        """Accept who waits at the ports that were opened here."""
+        for port in self._ports:
+            accept_waiting(port)
+
+    def listenTCP(
+        self, port: int, factory: IProtocolFactory, backlog: int = 50, interface: str = ""
+    ) -> Any:
+        """Listen on a TCP port, as ``IReactorTCP``; at least LISTEN_BACKLOG may wait there."""
+        backlog = max(backlog, LISTEN_BACKLOG)
+        opened = self._reactor.listenTCP(port, factory, backlog, interface)
         return self._tuned(opened, factory, TCPTransport)
 
-    def listenUNIX(self, address: str, factory: IProtocolFactory, *more: Any, **named: Any) -> Any:
-        """Listen on a Unix socket, as ``IReactorUNIX``."""
-        opened = self._reactor.listenUNIX(address, factory, *more, **named)
+    def listenUNIX(
+        self, address: str, factory: IProtocolFactory, backlog: int = 50, **named: Any
+    ) -> Any:
+        """Listen on a Unix socket, as ``IReactorUNIX``; at least LISTEN_BACKLOG may wait there."""
+        backlog = max(backlog, LISTEN_BACKLOG)
+        opened = self._reactor.listenUNIX(address, factory, backlog, **named)
         return self._tuned(opened, factory, UnixTransport)
 
     def adoptStreamPort(self, descriptor: int, family: int, factory: IProtocolFactory) -> Any:
@@ -59,9 +72,21 @@ class PortReactor:
         self, port: Any, factory: IProtocolFactory, transport: type[RelayTransport]
     ) -> IListeningPort:
         """Have the port make the hub's transports; it has accepted no connection yet."""
+        self._ports.append(port)
         if factory is self._factory:
             port.transport = transport
         return port  # type: ignore[no-any-return]
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._reactor, name)
+
+
+def accept_waiting(port: Any) -> None:
+    """Accept all connections that wait at a port: its clients may have sent something already."""
+    waiting = select.poll()
+    if port.connected:
+        waiting.register(port, select.POLLIN)
+    for _ in range(LISTEN_BACKLOG):
+        if not (port.connected and waiting.poll(0)):
+            return
+        port.doRead()

@@ -16,10 +16,10 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from alphapulse_relay.hub.cursor import Cursor
+from alphapulse_relay.hub.farewell import build_farewell, close_soon, identify_peer
 from alphapulse_relay.hub.outlet import IOutlet
 from alphapulse_relay.hub.peer import Ending, Miss, State
 from alphapulse_relay.hub.receiver import MessageRunReceiver
-from alphapulse_relay.hub.refuser import build_farewell, close_soon, identify_peer
 from alphapulse_relay.protocol_v2.control import ErrorCode
 from alphapulse_relay.protocol_v2.errors import WireError
 from alphapulse_relay.protocol_v2.framing import Run
@@ -286,10 +286,11 @@ class SignalRelayProtocol(MessageRunReceiver):
 
     def _leave(self, reason: Ending) -> None:
         if not self._left:
-            self._left = True
+            self._left = self.ended = True
+            # Before all else: its socket may be closed, and the number be another's soon.
+            self._alight()
             if self.torn:
                 self.factory.broken(self, self.torn_error())
-            self._alight()
             self.cursor.leave()
             self._count_passed()
             self.factory.leave(self, reason)

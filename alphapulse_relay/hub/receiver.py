@@ -38,7 +38,8 @@ class MessageRunReceiver(Protocol):
         self._gather = bytearray()
         self._gathered = 0
         self._gather_size = 0
-        self._broken = False
+        self.ended = False
+        """Whether nothing more is taken: the stream is broken, or the connection over."""
         self.stream_offset = 0
         """Bytes of the stream before the next chunk."""
 
@@ -86,6 +87,8 @@ class MessageRunReceiver(Protocol):
 
     def bufferUpdated(self, length: int) -> None:
         """Take note that ``length`` bytes were put where :meth:`getBuffer` said."""
+        if self.ended:
+            return
         if not self._gather:
             end = len(self.torn_bytes) + length
             self._chunkReceived(self.log.space(len(self.torn_bytes) + RECEIVE_SIZE), end)
@@ -102,7 +105,7 @@ class MessageRunReceiver(Protocol):
     def dataReceived(self, data: bytes) -> None:
         """Take bytes from an ordinary transport."""
         view = memoryview(data)
-        while view and not self._broken:
+        while view and not self.ended:
             space = self.getBuffer()
             length = min(len(space), len(view))
             space[:length] = view[:length]
@@ -120,7 +123,7 @@ class MessageRunReceiver(Protocol):
         if run.messages:
             self.runReceived(chunk[: run.accepted], run.messages, received_at)
         if run.broken is not None:
-            self._broken = True
+            self.ended = True
             self.streamBroken(run.broken.moved(offset))
 
     def _keep(self, torn: memoryview) -> None:

@@ -8,6 +8,7 @@ not.
 import errno
 import fcntl
 import select
+import socket
 import struct
 import termios
 from contextlib import suppress
@@ -23,9 +24,13 @@ from alphapulse_relay.hub.outlet import UNDER_WAY, IOutlet
 
 TURN_WORK = 4 * 1024 * 1024
 """Bytes received from one peer, and sent on by compiled code, before the others get their turn."""
+CHUNK_WORK = TURN_WORK // 16
+"""What one receive counts for where Python sends it on, to however many."""
 PUBLISHER_WAIT = 100_000_000
 """Nanoseconds for which the reactor is kept to see whether a publisher's next message comes: none
 that publishes faster has to go round it, and nothing that it would do unasked waits longer."""
+TAKEN_INTERVAL = 0.01
+"""Seconds between looks at whether a peer over TCP has taken all."""
 SEND_LIMIT = 256 * 1024
 """Bytes offered to a socket at once: more than its buffer takes by default (212,992 bytes)."""
 REST_LIMIT = 8 * 1024 * 1024
@@ -48,6 +53,7 @@ class RelayTransport(_Connection):
 
     protocol: Any
     producer: Any
+    reactor: Any
     _orderly: frozenset[int]
     """Errors of recv(2) by which the kernel tells that the peer has closed."""
     _reading = False
@@ -95,7 +101,7 @@ class RelayTransport(_Connection):
         received = self._receive(space)
         if received > 0:
             self.protocol.bufferUpdated(received)
-            return max(work - received, 0) if received == len(space) else 0
+            return max(work - CHUNK_WORK, 0) if received == len(space) else 0
         return received
 
     def _receive(self, space: memoryview) -> int:
@@ -189,7 +195,7 @@ class RelayTransport(_Connection):
             self._receive_rest(self.pending())
 
     def _receive_rest(self, left: int) -> None:
-        while left > 0 and not self._aborting:
+        while left > 0 and not (self._aborting or self.disconnecting):
             received = self._receive(self.protocol.getBuffer())
             if received <= 0:
                 return
@@ -249,7 +255,22 @@ class TCPTransport(RelayTransport, tcp.Server):
         return given > UNDER_WAY
 
     def close(self, farewell: bytes) -> None:
-        """Close in order: aborting would take the farewell back."""
+        """Close once the peer's kernel has taken all that was sent.
+
+        Closed before that, with something unread from the peer, the connection would be reset, and
+        what is on the way lost (RFC 1122, 4.2.2.13).
+        """
         with suppress(OSError):
             self.socket.send(farewell)
-        self.loseConnection()
+            self.socket.shutdown(socket.SHUT_WR)
+        self.stopReading()
+        self.disconnecting = True
+        self._close_once_taken()
+
+    def _close_once_taken(self) -> None:
+        if not self.connected or self._aborting:
+            return
+        if self._count(termios.TIOCOUTQ):
+            self.reactor.callLater(TAKEN_INTERVAL, self._close_once_taken)
+        else:
+            self.startWriting()  # there is room: the reactor closes in its next turn

@@ -12,10 +12,15 @@ SWITCH = "ALPHAPULSE_RELAY_PURE"
 
 
 def load(name: str) -> ModuleType | None:
-    """Return the compiled module of that name; None if there is none, or none is wanted."""
+    """Return the compiled module of that name; None if there is none, or none is wanted.
+
+    Raises ImportError for one that is there and cannot be loaded: built for another machine, say.
+    """
     if os.environ.get(SWITCH, "") not in {"", "0"}:
         return None
     try:
         return import_module(name)
-    except ImportError:
-        return None
+    except ModuleNotFoundError as error:
+        if error.name == name:
+            return None
+        raise

@@ -23,7 +23,7 @@ from twisted.internet.interfaces import IReactorTime
 
 from alphapulse_relay import __version__
 from alphapulse_relay.hub.counters import Histogram
-from alphapulse_relay.hub.factory import SignalRelayFactory
+from alphapulse_relay.hub.factory import BUILD, SignalRelayFactory
 from alphapulse_relay.hub.peer import State
 
 CACHE_SECONDS = 1.0
@@ -43,8 +43,8 @@ class HubCollector(Collector):
         """Yield all families."""
         yield InfoMetricFamily(
             "signal_relay_build",
-            "Version of the relay and of Python",
-            {"version": __version__, "python": platform.python_version()},
+            "Versions of the relay and of Python, and whether the inner loop is compiled",
+            {"version": __version__, "python": platform.python_version(), "build": BUILD},
         )
         yield from self._messages()
         yield from self._connections()

@@ -8,7 +8,7 @@ import time
 from typing import Any
 
 from alphapulse_relay import __version__
-from alphapulse_relay.hub.factory import Departure, SignalRelayFactory
+from alphapulse_relay.hub.factory import BUILD, Departure, SignalRelayFactory
 from alphapulse_relay.hub.peer import Identity, Peer, State
 
 
@@ -26,6 +26,7 @@ class Status:
         now = hub.clock.seconds()
         return {
             "version": __version__,
+            "build": BUILD,
             "pid": os.getpid(),
             "started_at": self._started_at,
             "uptime_seconds": now - self._started,

@@ -9,12 +9,12 @@ from twisted.internet.error import ConnectionDone
 from twisted.python.failure import Failure
 
 from alphapulse_relay.hub.factory import DEPARTED_KEPT, DRAIN_INTERVAL
+from alphapulse_relay.hub.farewell import FAREWELL_SECONDS
 from alphapulse_relay.hub.peer import Ending, Miss, Refusal, State
 from alphapulse_relay.hub.protocol import (
     SENDS_PER_TURN,
     SignalRelayProtocol,
 )
-from alphapulse_relay.hub.refuser import FAREWELL_SECONDS
 from alphapulse_relay.hub.throttle import LINES_PER_SECOND
 from alphapulse_relay.protocol_v2.control import ErrorCode, parse_error
 from alphapulse_relay.protocol_v2.errors import Rejection

@@ -1,7 +1,6 @@
 """The outlet of an ordinary transport: copies, and knows little."""
 
 import pytest
-from twisted.internet.interfaces import ITransport
 from twisted.internet.testing import StringTransport
 from zope.interface.verify import verifyObject
 
@@ -41,6 +40,3 @@ class TestOrdinaryOutlet:
         assert outlet.descriptor() is None
         with pytest.raises(NotImplementedError):
             outlet.took_less(gone=False)
-
-    def test_is_for_every_transport(self) -> None:
-        assert ITransport.providedBy(StringTransport())

@@ -339,10 +339,17 @@ class TestSlow:
         assert scene.publisher.calls == ["hold", "release"]
 
     def test_one_that_stops_while_another_goes_on(self, scene: Scene) -> None:
-        """Nobody can tell before one of them goes on."""
         fast = scene.peer()
         scene.publish(WINDOW)
         assert scene.publisher.held
+        scene.take(fast, 0)
+        assert not scene.publisher.held
+
+    def test_is_found_out_while_nothing_is_appended(self, scene: Scene) -> None:
+        """The one that goes on is not among those that are waited for most."""
+        fast, *_ = [scene.peer() for _ in range(3)]
+        fast.cursor.alight(LOOK)
+        scene.publish(WINDOW)
         scene.take(fast, 0)
         assert scene.publisher.held
         scene.clock.advance(CHECK_INTERVAL)

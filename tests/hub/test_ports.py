@@ -12,7 +12,7 @@ from twisted.internet.protocol import ServerFactory
 
 from alphapulse_relay.hub.ports import PortReactor
 from alphapulse_relay.hub.transport import TCPTransport, UnixTransport
-from tests.hub.sockets import Relay, reactor
+from tests.hub.sockets import PATIENCE, Relay, reactor
 
 
 class TestPort:
@@ -37,6 +37,14 @@ class TestPort:
             client.connect(str(path))
 
 
+def has_ipv6() -> bool:
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        return False
+    return True
+
+
 class TestPortReactor:
     """Endpoint strings, as ``--listen`` takes them."""
 
@@ -49,14 +57,14 @@ class TestPortReactor:
 
     @pytest.mark.parametrize("endpoint", ["tcp:0:interface=127.0.0.1", "tcp6:0:interface=\\:\\:1"])
     async def test_tcp(self, endpoint: str) -> None:
-        if "tcp6" in endpoint and not Path("/proc/net/if_inet6").read_text():
+        if "tcp6" in endpoint and not has_ipv6():
             pytest.skip("this machine has no IPv6")
         assert await self.opened(endpoint) is TCPTransport
 
     async def test_unix(self, path: Path) -> None:
         assert await self.opened(f"unix:{path}") is UnixTransport
 
-    async def test_passed_in_by_systemd(self, monkeypatch: pytest.MonkeyPatch, path: Path) -> None:
+    async def test_passed_in(self, path: Path) -> None:
         for family, address, kind in [
             (socket.AF_INET, ("127.0.0.1", 0), TCPTransport),
             (socket.AF_UNIX, str(path), UnixTransport),
@@ -77,3 +85,19 @@ class TestPortReactor:
     def test_is_the_reactor_in_all_else(self) -> None:
         ports = PortReactor(reactor, ServerFactory())
         assert ports.callLater == reactor.callLater
+
+    async def test_many_may_wait_and_are_accepted(self, path: Path) -> None:
+        """More than Twisted lets wait, or accepts in a turn: all consumers reconnect at once."""
+        accepted: list[Any] = []
+        factory = ServerFactory()
+        factory.buildProtocol = lambda _: accepted.append(1)  # type: ignore[assignment,method-assign,func-returns-value]
+        ports: Any = PortReactor(reactor, factory)
+        port: Any = await serverFromString(ports, "tcp:0:interface=127.0.0.1").listen(factory)
+        where = ("127.0.0.1", port.getHost().port)
+        clients = [socket.create_connection(where, timeout=PATIENCE) for _ in range(150)]
+        ports.accept_waiting()
+        assert len(accepted) == 150
+        await port.stopListening()
+        ports.accept_waiting()
+        for client in clients:
+            client.close()

@@ -8,9 +8,9 @@ from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import IPushProducer
 from zope.interface.verify import verifyObject
 
+from alphapulse_relay.hub.farewell import FAREWELL_SECONDS
 from alphapulse_relay.hub.peer import Ending, Miss, State
 from alphapulse_relay.hub.protocol import SENDS_PER_TURN
-from alphapulse_relay.hub.refuser import FAREWELL_SECONDS
 from alphapulse_relay.protocol_v2.control import ErrorCode, parse_error
 from alphapulse_relay.protocol_v2.errors import Rejection
 from alphapulse_relay.protocol_v2.framing import Rules, split

@@ -25,6 +25,7 @@ class Scene:
         self.speed = Speed(self.log)
         self.parts = parts
         self.peers: list[Any] = [FakePeer(self.log, number) for number in range(len(parts))]
+        self.speed.measure(self.peers, now=False)
 
     def step(self, length: int = STEP, *, now: bool = False) -> frozenset[int]:
         self.log.space(length)
@@ -35,25 +36,17 @@ class Scene:
         return self.speed.slow
 
 
-def test_at_first_nobody_is() -> None:
-    assert Scene(1, 0).step() == set()
-
-
 def test_who_takes_less_than_half() -> None:
-    scene = Scene(1, 0.5, 0.49, 0)
-    scene.step()
-    assert scene.step() == {2, 3}
+    assert Scene(1, 0.5, 0.49, 0).step() == {2, 3}
 
 
 def test_beside_the_fastest_of_them() -> None:
-    scene = Scene(0.6, 0.4, 0.2)
-    scene.step()
-    assert scene.step() == {2}
+    assert Scene(0.6, 0.4, 0.2).step() == {2}
 
 
 def test_nobody_while_none_of_them_keeps_up() -> None:
     scene = Scene(0.1, 0)
-    scene.step()
+    assert scene.step() == set()
     assert scene.step() == set()
     scene.parts = (1, 0)
     scene.step()
@@ -61,14 +54,11 @@ def test_nobody_while_none_of_them_keeps_up() -> None:
 
 
 def test_who_takes_nothing_beside_others_that_do_not() -> None:
-    scene = Scene(0, 0)
-    scene.step()
-    assert scene.step() == set()
+    assert Scene(0, 0).step() == set()
 
 
 def test_is_measured_anew() -> None:
     scene = Scene(1, 0)
-    scene.step()
     assert scene.step() == {1}
     scene.parts = (1, 1)
     assert scene.step() == set()
@@ -76,22 +66,20 @@ def test_is_measured_anew() -> None:
 
 def test_is_not_measured_too_often() -> None:
     scene = Scene(1, 0)
-    scene.step()
     assert scene.step(STEP - 1) == set()
     assert scene.step(1) == {1}
 
 
 def test_is_measured_when_asked_for() -> None:
-    scene = Scene(1, 0)
-    scene.step()
-    assert scene.step(10, now=True) == {1}
+    assert Scene(1, 0).step(10, now=True) == {1}
 
 
 def test_who_has_just_come_is_not() -> None:
     scene = Scene(1, 0)
-    scene.step()
-    scene.step()
+    scene.step(STEP // 2)
     scene.peers.append(FakePeer(scene.log, 2))
+    scene.parts = (1, 0, 1)
+    scene.speed.measure(scene.peers, now=False)
+    assert scene.step(STEP // 2) == {1}
     scene.parts = (1, 0, 0)
-    assert scene.step() == {1}
     assert scene.step() == {1, 2}

@@ -36,6 +36,7 @@ PEER = IDENTITY | {
 DEPARTURE = IDENTITY | {"reason": str, "at": float, "messages_in": int, "messages_out": int}
 SHAPE = {
     "version": str,
+    "build": str,
     "pid": int,
     "started_at": float,
     "uptime_seconds": float,

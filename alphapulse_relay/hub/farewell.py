@@ -1,4 +1,7 @@
-"""How a connection is told apart and parted from, be it a peer or one that is refused."""
+"""How a connection is parted from, be it a peer or one that is refused at once.
+
+Knows the last bytes and how long they may take; why it ends, others decide.
+"""
 
 from __future__ import annotations
 
