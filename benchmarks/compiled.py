@@ -27,6 +27,7 @@ def compile_program(name: str) -> Path:
     if compiler is None:
         raise CompileError("a C compiler is needed (on Debian: apt-get install gcc libc6-dev)")
     program = Path(_directory().name) / name
+    program.parent.mkdir(exist_ok=True)
     command = (compiler, *FLAGS, "-o", program, SOURCES / f"{name}.c")
     done = subprocess.run(  # noqa: S603 - no outsider has a say in it
         command, check=False, capture_output=True, text=True

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from alphapulse_relay.protocol_v2.framing import Level, MessageReader, Rules
 from benchmarks import report, wire
-from benchmarks.__main__ import main
+from benchmarks.__main__ import DOCS, main
 from benchmarks.loads import ALL_READ, LOADS, ONE_STALLED, Figure, Load, Target
 from benchmarks.measure import Measurement
 from benchmarks.run import Run, started
@@ -327,3 +327,7 @@ def test_a_quick_run_of_relay_and_floor(tmp_path: Path) -> None:
     assert table.startswith(report.BEGIN)
     assert "| 64 KiB per write, to 3 | messages/s |" in table
     assert "†" not in table
+
+
+def test_the_page_has_a_place_for_the_results() -> None:
+    report.check_page(DOCS / "performance.md")

@@ -72,7 +72,8 @@ class PortReactor:
         self, port: Any, factory: IProtocolFactory, transport: type[RelayTransport]
     ) -> IListeningPort:
         """Have the port make the hub's transports; it has accepted no connection yet."""
-        self._ports.append(port)
+        if isinstance(port, tcp.Port):
+            self._ports.append(port)
         if factory is self._factory:
             port.transport = transport
         return port  # type: ignore[no-any-return]

@@ -3,38 +3,19 @@
 ``python -m benchmarks.variants`` measures them beside the floor and prints a table; nothing else
 needs them. :class:`Variant` and those derived from it are the systems.
 """
-# ruff: noqa: D102, S603 - as in systems.py
+# ruff: noqa: D102 - as in systems.py
 
-import functools
 import mmap
 import os
 import socket
-import subprocess
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.compiled import FLAGS, CompileError
+from benchmarks.compiled import CompileError, compile_program
 from benchmarks.systems import Floor, Relay, StartError, System
 
 SO_ZEROCOPY = 60
 """https://docs.kernel.org/networking/msg_zerocopy.html; Python has no name for it."""
-
-
-@functools.cache
-def _directory() -> tempfile.TemporaryDirectory[str]:
-    """Return where the programs are made; it goes when Python ends."""
-    return tempfile.TemporaryDirectory(prefix="variants-")
-
-
-@functools.cache
-def _compile(name: str) -> Path:
-    source, program = Path(__file__).with_name(f"{name}.c"), Path(_directory().name) / name
-    command = ("cc", *FLAGS, "-o", program, source)
-    done = subprocess.run(command, check=False, capture_output=True, text=True)
-    if done.returncode:
-        raise CompileError(f"{name}.c cannot be compiled:\n{done.stderr}")
-    return program
 
 
 class Variant(Floor):
@@ -48,8 +29,9 @@ class Variant(Floor):
 
     def command(self) -> Sequence[str | Path]:
         try:
-            return _compile(self.program), self.directory / "socket", *self.options
-        except (CompileError, OSError) as error:
+            program = compile_program(f"variants/{self.program}")
+            return program, self.directory / "socket", *self.options
+        except CompileError as error:
             raise StartError(str(error)) from error
 
 

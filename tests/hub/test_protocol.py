@@ -321,6 +321,18 @@ class TestOvertaken:
         assert both.transport.disconnected
         assert hub.counters.ended[Ending.OVERTAKEN] == 1
 
+    def test_one_that_its_own_messages_overtake_publishes_no_more(self, hub: Hub) -> None:
+        publisher, both, consumer = hub.connect(), hub.connect(room=100), hub.connect()
+        both.send(message())
+        publisher.send(*messages(3))
+        both.take(10)
+        for each in messages(2 * WINDOW // 16384, 16384):
+            both.send(each)
+        assert both.transport.disconnected
+        (departed,) = hub.factory.departed
+        assert hub.counters.messages_received == departed.messages_in + 3
+        assert len(list(split(consumer.received))) == departed.messages_in + 3
+
 
 class TestMuted:
     def mute(self, hub: Hub, torn: int = 64, room: int = 20) -> tuple[Client, Client, bytes]:

@@ -319,3 +319,15 @@ def test_it_is_to_be_subclassed() -> None:
     for data in (message(64), bytes(bad), BROKEN):
         with pytest.raises(NotImplementedError):
             receiver.dataReceived(data)
+
+
+def test_nothing_is_taken_once_it_is_over() -> None:
+    """The log may have given up a peer while it made room for what the peer sends."""
+    receiver = Receiver(Log(WINDOW))
+    space = receiver.getBuffer()
+    space[:64] = message()
+    receiver.ended = True
+    receiver.bufferUpdated(64)
+    receiver.dataReceived(message())
+    assert receiver.calls == []
+    assert receiver.log.head == 0
