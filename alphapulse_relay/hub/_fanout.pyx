@@ -7,6 +7,8 @@ takes less than all) it hands to Python, once the log is in order. Who rides is 
 one call to the next, but for what it has at hand of the log, the rules and the counters.
 """
 
+from array import array
+
 from cpython.buffer cimport (
     PyBUF_SIMPLE,
     PyBUF_WRITABLE,
@@ -157,17 +159,17 @@ cdef class FanOut:
         self.fill_histogram(&self.forward, counters.forward)
 
     cdef int fill_histogram(self, scan_histogram *histogram, source) except -1:
-        histogram.bounds = <const double *>self.array_memory(source.bounds)
+        histogram.bounds = <const double *>self.array_memory(array("d", source.bounds))
         histogram.bound_count = len(source.bounds)
         histogram.counts = <uint64_t *>self.array_memory(source.counts)
         histogram.sum = <double *>self.array_memory(source.sum)
         return 0
 
-    cdef void *array_memory(self, array) except NULL:
+    cdef void *array_memory(self, counts) except NULL:
         """Return an array's memory, and keep the array from being resized."""
         cdef size_t size
-        self.arrays.append(memoryview(array))
-        return memory_of(array, &size)
+        self.arrays.append(memoryview(counts))
+        return memory_of(counts, &size)
 
     def __dealloc__(self):
         free(self.descriptors)

@@ -25,11 +25,11 @@ _NS = 1_000_000_000
 class Histogram:
     """How often values fell into each bucket; ``bounds`` are the upper ones, inclusive.
 
-    All that it holds are arrays, in which compiled code counts too.
+    ``counts`` and ``sum`` are arrays, in which compiled code counts too.
     """
 
     def __init__(self, bounds: Sequence[float]) -> None:
-        self.bounds = array("d", bounds)
+        self.bounds = tuple(bounds)
         self.counts = zeros(len(bounds) + 1)
         self.sum = array("d", [0])
 
@@ -73,7 +73,8 @@ class Counters:
 
         It was received at ``now``, in nanoseconds since the epoch.
         """
-        start, types = 0, self.types
+        start, types, age_sum = 0, self.types, 0
+        age_bounds, age_counts = self.age.bounds, self.age.counts
         while start < len(run):
             version, timestamp, size = _COUNTED_FIELDS.unpack_from(run, start)
             start += HEADER_SIZE
@@ -89,8 +90,11 @@ class Counters:
             elif size:
                 self._count_types(run, start, stop, legacy=version != VERSION)
             if timestamp:
-                self.age.observe(max(now - timestamp, 0))
+                age = now - timestamp if now > timestamp else 0
+                age_counts[bisect_left(age_bounds, age)] += 1
+                age_sum += age
             start = stop
+        self.age.sum[0] += age_sum
 
     def _count_types(self, run: memoryview, start: int, stop: int, *, legacy: bool) -> None:
         walk = legacy_spans if legacy else spans
