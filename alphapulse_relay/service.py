@@ -95,9 +95,8 @@ class SignalRelayService(MultiService):
         self._asked_by: dict[IService, str] = {}
         self._listener = ListenerService(settings, self.hub, reactor)
         self._add(self._listener, f"--socket {settings.socket}")
-        self._ports = PortReactor(reactor, self.hub)
+        ports: Any = PortReactor(reactor, self.hub)
         for endpoint in settings.listen:
-            ports: Any = self._ports
             listener = endpoint_service(endpoint, self.hub, ports)
             self._add(listener, f"--listen {endpoint}")
         self._listeners = list(self)
@@ -175,7 +174,6 @@ class SignalRelayService(MultiService):
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
-        self._ports.accept_waiting()
         await gatherResults([part.stopService() for part in self._listeners])
         await self.hub.drain(DRAIN_SECONDS)
         await gatherResults([part.stopService() for part in self if part not in self._listeners])

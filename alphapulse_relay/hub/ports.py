@@ -1,6 +1,5 @@
 """Ports whose connections are the hub's own transports."""
 
-import select
 import socket
 from typing import Any
 
@@ -13,6 +12,10 @@ from alphapulse_relay.hub.transport import RelayTransport, TCPTransport, UnixTra
 LISTEN_BACKLOG = 4096
 """Connections that may wait to be accepted: all consumers reconnect at once after a restart.
 The kernel cuts it to net.core.somaxconn, 4096 by default (listen(2))."""
+
+LAST_ACCEPTED = 256
+"""Connections accepted of those that wait when a port is about to close. No more: a client that
+connects again and again must not keep the relay from leaving."""
 
 
 class RelayPort(unix.Port):
@@ -39,12 +42,6 @@ class PortReactor:
     def __init__(self, reactor: Any, factory: IProtocolFactory) -> None:
         self._reactor = reactor
         self._factory = factory
-        self._ports: list[Any] = []
-
-    def accept_waiting(self) -> None:
-        """Accept who waits at the ports that were opened here."""
-        for port in self._ports:
-            accept_waiting(port)
 
     def listenTCP(
         self, port: int, factory: IProtocolFactory, backlog: int = 50, interface: str = ""
@@ -72,8 +69,6 @@ class PortReactor:
         self, port: Any, factory: IProtocolFactory, transport: type[RelayTransport]
     ) -> IListeningPort:
         """Have the port make the hub's transports; it has accepted no connection yet."""
-        if isinstance(port, tcp.Port):
-            self._ports.append(port)
         if factory is self._factory:
             port.transport = transport
         return port  # type: ignore[no-any-return]
@@ -83,11 +78,7 @@ class PortReactor:
 
 
 def accept_waiting(port: Any) -> None:
-    """Accept all connections that wait at a port: its clients may have sent something already."""
-    waiting = select.poll()
+    """Accept those that wait at a port: they may have sent something already."""
     if port.connected:
-        waiting.register(port, select.POLLIN)
-    for _ in range(LISTEN_BACKLOG):
-        if not (port.connected and waiting.poll(0)):
-            return
+        port.numberAccepts = LAST_ACCEPTED
         port.doRead()

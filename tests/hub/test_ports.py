@@ -10,7 +10,7 @@ from twisted.internet import tcp, unix
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.protocol import ServerFactory
 
-from alphapulse_relay.hub.ports import PortReactor
+from alphapulse_relay.hub.ports import PortReactor, accept_waiting
 from alphapulse_relay.hub.transport import TCPTransport, UnixTransport
 from tests.hub.sockets import PATIENCE, Relay, reactor
 
@@ -95,9 +95,9 @@ class TestPortReactor:
         port: Any = await serverFromString(ports, "tcp:0:interface=127.0.0.1").listen(factory)
         where = ("127.0.0.1", port.getHost().port)
         clients = [socket.create_connection(where, timeout=PATIENCE) for _ in range(150)]
-        ports.accept_waiting()
+        accept_waiting(port)
         assert len(accepted) == 150
         await port.stopListening()
-        ports.accept_waiting()
+        accept_waiting(port)
         for client in clients:
             client.close()
