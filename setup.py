@@ -21,7 +21,7 @@ def extension(module: str) -> Extension:
     return Extension(
         module,
         [module.replace(".", "/") + ".pyx"],
-        include_dirs=["alphapulse_relay/protocol_v2"],
+        include_dirs=["alphapulse_relay/protocol_v2", "alphapulse_relay/journal"],
         depends=[str(path) for glob in ("*.h", "*.pxd") for path in PACKAGE.rglob(glob)],
         extra_compile_args=["-O2"],
         optional=True,

@@ -17,6 +17,7 @@ from alphapulse_relay.protocol_v2.framing import Level
 from alphapulse_relay.protocol_v2.header import HEADER_SIZE, Domain
 
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+_TIMES = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _PORT = re.compile(r"\b(?:tcp6?|ssl):(?:port=)?(-?\d+)")
 
 
@@ -92,6 +93,31 @@ def seconds(text: str) -> float:
     if not 0 <= time < math.inf:
         raise ValueError("is not a number of seconds, 0 or more")
     return time
+
+
+def journal(text: str) -> Path | None:
+    """Read a directory; ``none`` is none."""
+    return None if text == "none" else path(text)
+
+
+def age(text: str) -> float | None:
+    """Read a time in seconds, or with s, m, h or d, more than 0; ``none`` is none."""
+    if text == "none":
+        return None
+    match = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)([smhd]?)", text)
+    if match is None or not float(match[1]):
+        raise ValueError("is not a time such as 90m, 36h or 7d, nor none")
+    return float(match[1]) * _TIMES[match[2] or "s"]
+
+
+def fsync(text: str) -> float | None:
+    """Read when to sync: seconds, 0 for ``always``, None for ``never``."""
+    if text in ("never", "always"):
+        return None if text == "never" else 0.0
+    try:
+        return seconds(text)
+    except ValueError:
+        raise ValueError("is not never, always, or a number of seconds") from None
 
 
 def count(text: str) -> int:

@@ -15,7 +15,7 @@ import os
 import sys
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -24,8 +24,8 @@ from twisted.python import usage
 
 from alphapulse_relay import __version__
 from alphapulse_relay import option_values as read
+from alphapulse_relay.journal.format import room_of, size_for
 from alphapulse_relay.protocol_v2.framing import Level, Rules
-from alphapulse_relay.protocol_v2.header import Domain
 
 USAGE_STATUS = 2
 """Exit status when a flag or an environment variable is wrong, as that of most programs.
@@ -37,6 +37,9 @@ BACKLOG_SEGMENTS = 8
 """The log's window is kept in so many segments; no message spans two."""
 SEGMENT_ROOM = 128 * 1024
 """Bytes that a segment must hold beyond the largest message: what is received at once, twice."""
+
+JOURNAL_BESIDE = "journal beside the socket"
+"""What the default of ``--journal`` is called."""
 
 _LOG_LEVELS = ("debug", "info", "warn", "error", "critical")
 _LOG_FORMATS = ("text", "json")
@@ -53,12 +56,19 @@ class OptionError(usage.UsageError):
 
 @dataclass(frozen=True)
 class Settings:
-    """The options' values. Sizes are in bytes, ``hold`` is in seconds, ``web`` may be absent."""
+    """The options' values. Sizes are in bytes, times in seconds; ``web`` may be absent.
+
+    ``journal`` is where it lies, None for nowhere; ``fsync`` is 0 for always and None for never.
+    """
 
     socket: Path
     socket_mode: int
     listen: tuple[str, ...]
     web: str | None
+    journal: Path | None
+    journal_size: int
+    journal_age: float | None
+    fsync: float | None
     validate: Level
     domains: frozenset[int]
     tlv_types: frozenset[int]
@@ -78,8 +88,7 @@ class Settings:
             self.domains,
             self.tlv_types,
             self.max_message,
-            # Between a peer and the relay only: never forwarded.
-            refused=frozenset({Domain.SYSTEM}),
+            aside=True,
         )
 
 
@@ -126,6 +135,13 @@ OPTIONS = (
            "(in the environment: separated by blanks)", read.endpoint, repeat=True),
     Option("web", "w", "tcp:9750:interface=127.0.0.1",
            "endpoint of the side port (metrics, health, status), or none", read.optional_endpoint),
+    Option("journal", "j", JOURNAL_BESIDE, "directory that keeps the log, or none", read.journal),
+    Option("journal-size", None, "1G", "disk space for the journal; the oldest messages go first",
+           read.size, _NUMBER),
+    Option("journal-age", None, "none", "how long messages are kept at most, such as 36h or 7d, or "
+           "none", read.age, _NUMBER),
+    Option("fsync", None, "1", "when the journal is synced to the disk: never, always, or seconds "
+           "between syncs", read.fsync, (str, int, float), words=("never", "always", "1")),
     Option("validate", None, "checksum", "how much of a message is checked: framing, checksum "
            "or strict", read.level, words=tuple(Level)),
     Option("domains", None, "2", "relay domains that are accepted, such as 1,2", read.domains,
@@ -134,8 +150,8 @@ OPTIONS = (
            "20-39,50", read.byte_list, _NUMBER),
     Option("max-message", None, "1M", "largest message, header included; a larger one breaks "
            "the stream", read.message_size, _NUMBER),
-    Option("backlog", None, "64M", "how much of the log is kept in memory, for all peers "
-           "together", read.size, _NUMBER),
+    Option("backlog", None, "64M", "without a journal: how much of the log is kept in "
+           "memory, for all peers together", read.size, _NUMBER),
     Option("hold", None, "1", "seconds that publishers may be held back by consumers of which "
            "none takes a byte", read.seconds, (str, int, float)),
     Option("max-peers", None, "10000", "connections at a time; further ones are refused",
@@ -172,7 +188,11 @@ def settings_from(flags: Mapping[str, str | list[str]], environ: Mapping[str, st
     given = {option.name: _given(option, flags, environ, file) for option in OPTIONS}
     values = {option.field: _value(option, given[option.name]) for option in OPTIONS}
     settings = Settings(**values)
+    if given["journal"].value == JOURNAL_BESIDE:
+        settings = replace(settings, journal=settings.socket.parent / "journal")
     _check_backlog(settings, given["backlog"], given["max-message"])
+    if settings.journal is not None:
+        _check_journal(settings, given["journal-size"], given["max-message"])
     return settings
 
 
@@ -235,6 +255,18 @@ def _check_backlog(settings: Settings, backlog: _Given, max_message: _Given) -> 
         )
 
 
+def _check_journal(settings: Settings, size: _Given, max_message: _Given) -> None:
+    """Refuse a journal too small for the largest message."""
+    room = settings.max_message + SEGMENT_ROOM
+    if room_of(settings.journal_size) < room:
+        least = size_for(room)
+        raise OptionError(
+            f"--journal-size{size.origin}: {size.value} is too small for --max-message "
+            f"{max_message.value}{max_message.origin}: at least {read.size_text(least)} is needed",
+            os.EX_CONFIG if os.EX_CONFIG in (size.status, max_message.status) else USAGE_STATUS,
+        )
+
+
 def _read_file(config: _Given) -> dict[str, _Given]:
     where, path = f"--config{config.origin}", str(config.value)
     if path == _CONFIG.default:
@@ -283,7 +315,7 @@ def _completions() -> usage.Completions:
             actions[option.name] = usage.CompleteList(option.words)
         else:
             actions[option.name] = usage.Completer()
-    for name, glob in (("socket", "*.sock"), ("config", "*.toml")):
+    for name, glob in (("socket", "*.sock"), ("config", "*.toml"), ("journal", "*")):
         actions[name] = usage.CompleteFiles(glob)
     repeatable = [option.name for option in OPTIONS if option.repeat]
     return usage.Completions(multiUse=repeatable, optActions=actions)

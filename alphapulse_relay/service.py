@@ -20,8 +20,12 @@ from twisted.logger import ILogObserver, Logger
 from twisted.python.components import Componentized
 
 from alphapulse_relay import __version__
+from alphapulse_relay.hub.disk import Disk
 from alphapulse_relay.hub.factory import BUILD, SignalRelayFactory
+from alphapulse_relay.hub.journal import Journal, JournalError, JournalInUse, Workers
 from alphapulse_relay.hub.ports import LISTEN_BACKLOG, PortReactor, RelayPort, accept_waiting
+from alphapulse_relay.hub.storage import MemoryStorage
+from alphapulse_relay.hub.worker import ThreadWorker
 from alphapulse_relay.logs import observer
 from alphapulse_relay.options import Options, Settings
 from alphapulse_relay.unix_socket import SocketPath, StartError
@@ -84,10 +88,11 @@ class SignalRelayService(MultiService):
         self.settings = settings
         self._twistd = twistd
         self._reactor = reactor
+        self._journal = build_journal(settings, reactor)
         self.hub = SignalRelayFactory(
             reactor,
             settings.rules,
-            window=settings.backlog,
+            self._journal or MemoryStorage(settings.backlog),
             hold=settings.hold,
             max_peers=settings.max_peers,
             verbose=settings.log_level == "debug",
@@ -101,7 +106,7 @@ class SignalRelayService(MultiService):
             self._add(listener, f"--listen {endpoint}")
         self._listeners = list(self)
         if settings.web is not None:
-            site = build_site(self.hub, self.is_ready)
+            site = build_site(self.hub, self.unready)
             self._add(endpoint_service(settings.web, site, reactor), f"--web {settings.web}")
 
     def _add(self, part: Service, option: str) -> None:
@@ -109,9 +114,11 @@ class SignalRelayService(MultiService):
         self._asked_by[part] = option
         part.setServiceParent(self)
 
-    def is_ready(self) -> bool:
-        """Tell whether connections are accepted."""
-        return bool(self.running)
+    def unready(self) -> str | None:
+        """Tell why the relay is not ready; None if connections are accepted, and all journaled."""
+        if not self.running:
+            return "starting or leaving"
+        return None if self._journal is None else self._journal.failure
 
     def check(self) -> None:
         """Raise :class:`StartError` for what can be seen to be wrong before anything is done."""
@@ -148,6 +155,8 @@ class SignalRelayService(MultiService):
 
     def startService(self) -> None:
         """Serve, from when the reactor runs."""
+        # Not before, as it is to belong to the user that the relay runs as.
+        self._open_log()
         super().startService()
         # What is loaded by now stays: a collector that walks it all stops everybody meanwhile.
         gc.collect()
@@ -155,15 +164,24 @@ class SignalRelayService(MultiService):
         self._reactor.callWhenRunning(self._handle_signals)
         self._reactor.callWhenRunning(self._announce)
 
+    def _open_log(self) -> None:
+        try:
+            self.hub.open()
+        except JournalInUse as error:
+            self._fail(f"--journal: {error}", os.EX_TEMPFAIL)
+        except JournalError as error:
+            self._fail(f"--journal: {error}")
+
     def _announce(self) -> None:
         self._log.info(
             "signal relay {version} ({build}) serves {socket}: validate={validate}, "
-            "window of {window} bytes, at most {peers} peers, side port {web}",
+            "journal {journal}, window of {window} bytes, at most {peers} peers, side port {web}",
             version=__version__,
             build=BUILD,
             socket=str(self.settings.socket),
             validate=self.settings.validate.value,
-            window=self.settings.backlog,
+            journal=str(self.settings.journal or "none"),
+            window=self.hub.log.window,
             peers=self.hub.max_peers,
             web=self.settings.web or "none",
         )
@@ -176,6 +194,8 @@ class SignalRelayService(MultiService):
     async def _stop(self) -> None:
         await gatherResults([part.stopService() for part in self._listeners])
         await self.hub.drain(DRAIN_SECONDS)
+        if self._journal is not None:
+            self._journal.close()
         await gatherResults([part.stopService() for part in self if part not in self._listeners])
 
     def _handle_signals(self) -> None:
@@ -225,6 +245,22 @@ def makeService(options: Options) -> SignalRelayService:
     except OSError as error:
         exit_with(f"cannot start: {error.strerror or error}", os.EX_CONFIG)
     return relay
+
+
+def build_journal(settings: Settings, reactor: Any) -> Journal | None:
+    """Return the journal that the settings ask for, not opened yet."""
+    if settings.journal is None:
+        return None
+    workers = Workers(*(ThreadWorker(reactor, name) for name in ("make", "read", "sync")))
+    return Journal(
+        reactor,
+        Disk(settings.journal),
+        workers,
+        MemoryStorage(settings.backlog),
+        size=settings.journal_size,
+        every=settings.fsync,
+        age=settings.journal_age,
+    )
 
 
 def start(part: IService, option: str) -> None:

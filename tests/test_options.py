@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from alphapulse_relay import __version__, option_values
-from alphapulse_relay.hub.log import SEGMENTS
+from alphapulse_relay.hub.storage import SEGMENTS
 from alphapulse_relay.options import (
     BACKLOG_SEGMENTS,
     OPTIONS,

@@ -38,6 +38,7 @@ from alphapulse_relay.hub.syscalls cimport (
     ppoll,
     timespec,
 )
+from alphapulse_relay.journal.index cimport index_append, index_place
 from alphapulse_relay.protocol_v2.scan cimport (
     crc32_choose,
     scan_count,
@@ -51,7 +52,6 @@ from alphapulse_relay.protocol_v2.scan cimport (
 
 
 cdef enum:
-    RECORDS = 64  # that one call appends at most: 4 MiB
     GRACE = 200_000  # nanoseconds that full sockets are waited for in a flood: see send_to_all
 
 
@@ -66,9 +66,10 @@ cdef struct Call:
     size_t last  # of these, where the last run begins
     size_t torn  # bytes behind these: the beginning of a message, or what is not sound
     size_t reached  # how many riders took all of the last run
-    size_t records
-    size_t ends[RECORDS]  # where each ends, counted from the head
-    size_t messages[RECORDS]
+    size_t messages  # in what was sent on
+    index_place index  # where the next record goes
+    uint64_t position, ordinal  # of what comes next
+    uint64_t origin
     int64_t received_at  # CLOCK_MONOTONIC, nanoseconds
     bint empty  # whether the socket is
     bint odd  # whether the torn bytes are for Python
@@ -130,6 +131,7 @@ cdef class FanOut:
     cdef scan_histogram forward
     cdef list arrays
     cdef uint8_t *buffer
+    cdef uint8_t *index
     cdef size_t buffer_size
     cdef size_t receive_size, gather_size
     cdef list riders
@@ -245,6 +247,7 @@ cdef class FanOut:
         publisher's single messages cost no way round the reactor.
         """
         cdef Call call
+        cdef size_t index_size
         cdef bytes torn = peer.torn_bytes
         call.torn = PyBytes_GET_SIZE(torn)
         segment = self.log.make_room(call.torn + self.receive_size)
@@ -252,7 +255,9 @@ cdef class FanOut:
             return 0  # that has given up the bytes it stood on
         if segment is not self.segment:
             self.segment = segment
-            self.buffer = <uint8_t *>memory_of(segment.buffer, &self.buffer_size)
+            self.buffer = <uint8_t *>memory_of(segment.data, &self.buffer_size)
+            self.buffer_size = segment.size
+            self.index = <uint8_t *>memory_of(segment.index, &index_size)
         cdef size_t used = segment.used
         cdef uint8_t *head = self.buffer + used
         memcpy(head, PyBytes_AS_STRING(torn), call.torn)
@@ -260,7 +265,10 @@ cdef class FanOut:
         call.deadline = nanoseconds(CLOCK_MONOTONIC) + wait
         call.work = work
         call.span = self.pace.next_look - self.log.head
-        call.done = call.last = call.reached = call.records = 0
+        call.done = call.last = call.reached = call.messages = 0
+        call.index.memory, call.index.epoch = self.index, segment.epoch
+        call.index.records, call.index.capacity = segment.records, segment.capacity
+        call.position, call.ordinal, call.origin = self.log.head, self.log.messages, peer.origin
         call.empty = call.odd = False
         cdef int failure = self.forward_all(
             &call, head, self.buffer_size - used, self.seat_of(peer)
@@ -281,7 +289,10 @@ cdef class FanOut:
         cdef ssize_t received
         cdef size_t run, messages
         cdef int64_t width = 1 + len(self.riders)
-        while call.records < RECORDS and room - call.done >= call.torn + self.receive_size:
+        while (
+            call.index.records < call.index.capacity
+            and room - call.done >= call.torn + self.receive_size
+        ):
             chunk = head + call.done
             received = c_recv(
                 call.descriptor, chunk + call.torn, self.receive_size, MSG_DONTWAIT
@@ -332,25 +343,21 @@ cdef class FanOut:
     cdef int forward_run(
         self, Call *call, const uint8_t *run, size_t size, size_t messages, Py_ssize_t sender
     ) except -1:
+        cdef int64_t now = nanoseconds(CLOCK_REALTIME)
+        # First, so that who is killed now has told nobody what is not in the journal.
+        index_append(
+            &call.index, run, size, messages, call.position, now, call.origin, call.ordinal
+        )
+        call.position += size
+        call.ordinal += messages
         call.reached = self.send_to_all(run, size, sender, not call.empty)
         if not self.chunkwise:
             scan_observe(&self.forward, (nanoseconds(CLOCK_MONOTONIC) - call.received_at) * 1e-9)
-        scan_count(run, size, nanoseconds(CLOCK_REALTIME), &self.counters)
-        self.note_run(call, size, messages)
-        return 0
-
-    cdef void note_run(self, Call *call, size_t size, size_t messages) noexcept:
-        """Note what is to be appended: small runs together, as much as one receive may bring."""
-        cdef size_t record = call.records - 1
-        cdef size_t start = call.ends[record - 1] if call.records > 1 else 0
+        scan_count(run, size, now, &self.counters)
         call.last = call.done
         call.done += size
-        if call.records == 0 or call.done - start > self.receive_size:
-            record += 1
-            call.records += 1
-            call.messages[record] = 0
-        call.ends[record] = call.done
-        call.messages[record] += messages
+        call.messages += messages
+        return 0
 
     cdef size_t send_to_all(
         self, const uint8_t *run, size_t size, Py_ssize_t sender, bint flood
@@ -419,22 +426,19 @@ cdef class FanOut:
 
     cdef int settle(self, Call *call, peer, const uint8_t *head) except -1:
         """Bring the log and the sender in order, then have Python do what is not plain."""
-        cdef size_t record, start = 0, total = 0
         last = self.log.head + call.last
-        for record in range(call.records):
-            self.log.append(call.ends[record] - start, peer.number, call.messages[record])
-            start = call.ends[record]
-            total += call.messages[record]
+        if call.done:
+            self.log.moved(call.done, call.messages, call.index.records - self.segment.records)
         torn = PyBytes_FromStringAndSize(<const char *>head + call.done, call.torn)
         peer.torn_bytes = b"" if call.odd else torn
         if call.done:
             peer.stream_offset += call.done
             # Whatever fails at the sender: those that are late have been sent a part already.
             try:
-                peer.published(call.done, total)
+                peer.published(call.done, call.messages)
             finally:
                 self.hand_over_late(last)
-            self.forwarded(peer, call.done, total, call.reached, call.received_at * 1e-9)
+            self.forwarded(peer, call.done, call.messages, call.reached, call.received_at * 1e-9)
         if call.odd:
             peer.dataReceived(torn)
         return 0

@@ -25,6 +25,7 @@ from alphapulse_relay.hub.pace import Pace
 from alphapulse_relay.hub.peer import Ending, Identity, Peer, Refusal, State
 from alphapulse_relay.hub.protocol import SignalRelayProtocol
 from alphapulse_relay.hub.receiver import GATHER_SIZE, RECEIVE_SIZE
+from alphapulse_relay.hub.storage import Storage
 from alphapulse_relay.hub.throttle import Throttle
 from alphapulse_relay.protocol_v2.errors import WireError
 from alphapulse_relay.protocol_v2.framing import Rules, Run
@@ -51,9 +52,9 @@ class Departure:
 
 
 class SignalRelayFactory(ServerFactory):
-    """All peers, and the log that they share.
+    """All peers, and the log that they share, whose segments lie in ``storage``.
 
-    ``window`` is the log's memory in bytes; ``hold`` is for how many seconds publishers may be held
+    To be opened before the first peer comes. ``hold`` is for how many seconds publishers may be held
     back by consumers of which none takes a byte. With ``verbose`` each forwarded chunk is a line in
     the log.
     """
@@ -65,8 +66,8 @@ class SignalRelayFactory(ServerFactory):
         self,
         clock: IReactorTime,
         rules: Rules,
+        storage: Storage,
         *,
-        window: int,
         hold: float,
         max_peers: int,
         verbose: bool = False,
@@ -74,10 +75,11 @@ class SignalRelayFactory(ServerFactory):
         self.clock = clock
         self.rules = rules
         self.max_peers = max_peers
-        self.log = Log(window, self._overtake)
+        self.log = Log(storage, self._overtake)
         self.counters = Counters()
         self.pace = Pace(clock, self.log, hold, self._everybody)
         self.departed: deque[Departure] = deque(maxlen=DEPARTED_KEPT)
+        self.log.on_room = self.pace.look
         self._peers: dict[int, Peer] = {}
         self._snapshot: tuple[Peer, ...] | None = None
         self._walking: dict[int, Peer] = {}  # of these, who does not ride and has to be woken
@@ -122,6 +124,10 @@ class SignalRelayFactory(ServerFactory):
         """Bytes delivered to all peers, those that left included."""
         here = sum(peer.cursor.bytes_out for peer in self._everybody())
         return self.counters.bytes_delivered + here
+
+    def open(self) -> None:
+        """Open the log. Raises what its storage does."""
+        self.log.open()
 
     def next_number(self) -> int:
         """Return a number that no peer had before."""
@@ -173,7 +179,7 @@ class SignalRelayFactory(ServerFactory):
 
         ``received_at`` is when it came, in ``perf_counter`` seconds.
         """
-        self.log.append(len(run), sender.identity.number, messages)
+        self.log.append(len(run), sender.origin, messages)
         sender.published(len(run), messages)
         reached = 0 if self.fan_out is None else self.fan_out.send(run, sender)
         reached += self._wake(sender)
@@ -332,10 +338,10 @@ class SignalRelayFactory(ServerFactory):
             self._log.failure("could not serve peer {peer}", **peer.identity.fields)
             peer.end(Ending.FAULT)
 
-    def _overtake(self, tail: int) -> None:
-        """Tell the peers that the log gives up what lies before ``tail``."""
+    def _overtake(self, start: int, stop: int) -> None:
+        """Tell the peers that stand there that the log gives up these positions."""
         for peer in self._everybody():
-            if not peer.cursor.away and peer.cursor.position < tail:
+            if not peer.cursor.away and start <= peer.cursor.position < stop:
                 peer.overtaken()
 
     def _note_change(self) -> None:

@@ -1,117 +1,129 @@
 """The log: the accepted messages as one sequence of bytes, each at a position that never changes.
 
-A position is the number of bytes before it since the log began. The bytes lie in segments of equal
-size; when the window is full the oldest is used again for the newest. Bytes are received straight
-behind the head (:meth:`Log.space`) and become part of the log when the head moves
-(:meth:`Log.append`). A message never spans two segments. The log knows who appended what, but
-nothing of peers.
+A position is the number of bytes before it since the log began. The bytes lie in segments, whose
+memory a storage provides: anonymous, or that of files. Bytes are received straight behind the head
+(:meth:`Log.space`) and become part of the log when the head moves (:meth:`Log.append`). A message
+never spans two segments. The log knows who appended what, but nothing of peers.
 """
 
-import mmap
-from array import array
 from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+from alphapulse_relay.hub.segment import Segment
+from alphapulse_relay.hub.storage import Storage
+from alphapulse_relay.protocol_v2.control import GapReason
 from alphapulse_relay.protocol_v2.framing import message_size
 
-SEGMENTS = 8
-"""Segments in a full window. More would waste less at each one's end, and lose sight sooner."""
 STRETCH = 256 * 1024
 """Bytes that :meth:`Log.stretch` looks ahead at most: more than a socket takes at once."""
-RECORD_MAX = 64 * 1024
-"""Bytes that one index record may cover: finding a message inside a record means a walk."""
-
-
-class Segment:
-    """A stretch of the log in one piece of memory, and the index of who appended what.
-
-    ``starts``, ``origins`` and ``ordinals`` are parallel: each record begins at a position, was
-    appended by an origin, and has so many messages of the log before it.
-    """
-
-    __slots__ = ("buffer", "number", "ordinals", "origins", "start", "starts", "used")
-
-    def __init__(self, number: int, start: int, buffer: memoryview) -> None:
-        self.number = number
-        self.start = start
-        self.buffer = buffer
-        self.used = 0
-        self.starts = array("Q")
-        self.origins = array("Q")
-        self.ordinals = array("Q")
-
-    @property
-    def end(self) -> int:
-        """The position behind the segment's last message."""
-        return self.start + self.used
-
-    def append(self, length: int, origin: int, ordinal: int) -> None:
-        """Take the next ``length`` bytes of the buffer into the log."""
-        record = self.starts[-1] if self.starts else None
-        if record is None or self.origins[-1] != origin or self.end - record + length > RECORD_MAX:
-            self.starts.append(self.end)
-            self.origins.append(origin)
-            self.ordinals.append(ordinal)
-        self.used += length
-
-    def record_at(self, position: int) -> int:
-        """Return the index of the record that ``position`` lies in."""
-        return bisect_right(self.starts, position) - 1
-
-    def record_start(self, record: int) -> int:
-        """Return where a record begins; one past the last record begins at the segment's end."""
-        return self.starts[record] if record < len(self.starts) else self.end
+CONNECTION_BITS = 32
+"""Connections of one run of the relay: 4 billion."""
+ANONYMOUS = (1 << 63) - 1
+"""Origins up to here are connections', those above are names'."""
+LOW_PART = 4
+"""Publishers are held where the segment has less than 1 / 4 left and the next one is not ready."""
 
 
 class Log:
     """The messages of all peers in one order.
 
-    ``window`` is how many bytes of memory the log may take. ``forget`` is called with a position
-    before the bytes in front of it are given up, while they can still be read.
+    ``forget`` is called with the first and the last position (exclusive) of what is about to be
+    given up, while it can still be read.
     """
 
-    def __init__(self, window: int, forget: Callable[[int], None] | None = None) -> None:
-        self.window = window
-        self.forget = forget
+    def __init__(
+        self, storage: Storage, forget: Callable[[int, int], None] = lambda start, stop: None
+    ) -> None:
+        self.storage = storage
         self.head = 0
         """Position behind the newest message."""
         self.messages = 0
         """How many messages lie before the head, those already given up included."""
-        self._segment_size = window // SEGMENTS
+        self.on_room: Callable[[], None] = lambda: None
+        """Called when there is room for what was :attr:`short`."""
+        self.on_failure: Callable[[], None] = lambda: None
+        """Called when what is appended does not outlive the process, though it should."""
+        self._forget = forget
+        self._given_up = 0  # the position behind the newest byte that was
         self._segments: list[Segment] = []
-        self._add_segment(self._new_buffer())
+
+    def open(self) -> None:
+        """Take what the storage has kept, and go on behind it; once, before all else.
+
+        Raises what the storage does.
+        """
+        for segment in self.storage.open(self):
+            self._add(segment)
+        if self._segments:
+            last = self._segments[-1]
+            self.messages = last.messages_at_end()
+            self.head = max(last.end, self.storage.head)
+            self._given_up = self._segments[0].start
+        if not self._segments or self.head != self._segments[-1].end:
+            self._add(self.storage.begin(self.head, self.messages))
+
+    @property
+    def segments(self) -> Sequence[Segment]:
+        """The segments that are kept, in order."""
+        return self._segments
+
+    @property
+    def epoch(self) -> int:
+        """Which log it is."""
+        return self.storage.epoch
+
+    def anonymous(self, number: int) -> int:
+        """Return the origin of a connection without a name: one that no other ever had or has."""
+        return (self.storage.run_number << CONNECTION_BITS | number) & ANONYMOUS
+
+    @property
+    def window(self) -> int:
+        """How many bytes consumers may be behind, at most, before publishers are held."""
+        return self.storage.window
 
     @property
     def tail(self) -> int:
         """Position of the oldest message that is still kept."""
         return self._segments[0].start
 
+    @property
+    def short(self) -> bool:
+        """Whether there is little room left, and more is still being made."""
+        newest = self._segments[-1]
+        return newest.size - newest.used < newest.size // LOW_PART and not self.storage.ready
+
     def space(self, need: int) -> memoryview:
         """Return ``need`` writable bytes behind the head, in one piece.
 
-        Whatever is not appended is overwritten by whoever asks next. ``need`` must not exceed an
-        eighth of the window. May give up the oldest segment.
+        Whatever is not appended is overwritten by whoever asks next. ``need`` must not exceed a
+        segment. May give up the oldest segment.
         """
         segment = self.make_room(need)
-        return segment.buffer[segment.used : segment.used + need]
+        return segment.data[segment.used : segment.used + need]
 
     def make_room(self, need: int) -> Segment:
         """Return the segment that the head is in, with ``need`` bytes free; see :meth:`space`."""
         segment = self._segments[-1]
-        if self._segment_size - segment.used < need:
-            segment = self._roll()
-        return segment
+        return segment if segment.has_room(need) else self._roll()
 
     def append(self, length: int, origin: int, messages: int) -> None:
         """Move the head over the ``length`` bytes behind it: ``messages`` whole ones."""
-        self._segments[-1].append(length, origin, self.messages)
+        self._segments[-1].append(length, origin, self.messages, messages)
+        self._move(length, messages)
+
+    def moved(self, length: int, messages: int, records: int) -> None:
+        """Move the head over bytes whose index records compiled code has written."""
+        self._segments[-1].moved(length, records)
+        self._move(length, messages)
+
+    def _move(self, length: int, messages: int) -> None:
         self.head += length
         self.messages += messages
+        self.storage.appended(self.head)
 
     def read(self, position: int) -> memoryview:
         """Return the bytes from ``position`` on that lie in one piece; empty at the head."""
-        segment = self._segment_of(position)
-        return segment.buffer[position - segment.start : segment.used]
+        return self.segment_of(position).read(position)
 
     def stretch(self, position: int, origin: int) -> tuple[int, int]:
         """Find the next bytes at or after ``position`` that ``origin`` did not append.
@@ -119,25 +131,32 @@ class Log:
         Returns where they begin and end, in one piece; they may be empty at a segment's end.
         ``position`` must be where a message begins, or inside one of another origin.
         """
-        segment = self._segment_of(position)
-        record = segment.record_at(position)
-        count, origins = len(segment.starts), segment.origins
-        while record < count and origins[record] == origin:
-            record += 1
-        start = max(position, segment.record_start(record))
-        while record < count and origins[record] != origin:
-            record += 1
-            if segment.record_start(record) - start >= STRETCH:
-                break
-        return start, segment.record_start(record)
+        return self.segment_of(position).stretch(position, origin, STRETCH)
+
+    def gap_at(self, position: int) -> tuple[int, GapReason] | None:
+        """Tell whether what lies at ``position`` is not to be had: up to where, and why."""
+        if position < self.tail:
+            return self.tail, GapReason.RETENTION
+        found = self._find(position)
+        segment = self._segments[found]
+        if (stop := segment.hole_at(position)) is not None:
+            return stop, GapReason.DAMAGE
+        if position < segment.end or found == len(self._segments) - 1:
+            return None
+        start = self._segments[found + 1].start
+        if start == position:
+            return None
+        return start, GapReason.RETENTION if start <= self._given_up else GapReason.DAMAGE
 
     def messages_before(self, position: int) -> int:
         """Return how many messages of the log end at or before ``position``."""
-        return self.messages if position == self.head else self._walk(position)[1]
+        if position == self.head:
+            return self.messages
+        return self.segment_of(position).walk(position)[1]
 
     def boundary(self, position: int) -> int:
         """Return the first position at or after ``position`` where a message begins or would."""
-        start, _ = self._walk(position)
+        start, _ = self.segment_of(position).walk(position)
         return position if start == position else start + message_size(self.read(start))
 
     def lag(self, position: int) -> int:
@@ -147,47 +166,58 @@ class Log:
         """
         return self._place(self.head) - self._place(position)
 
-    def _place(self, position: int) -> int:
-        segment = self._segment_of(position)
-        return segment.number * self._segment_size + position - segment.start
+    def next_segment(self, segment: Segment) -> Segment | None:
+        """Return the one after it, if there is one."""
+        following = bisect_right(self._segments, segment.start, key=lambda each: each.start)
+        return self._segments[following] if following < len(self._segments) else None
 
-    def _walk(self, position: int) -> tuple[int, int]:
-        """Return where the message around ``position`` begins, and how many are before it."""
-        segment = self._segment_of(position)
-        record = segment.record_at(position)
-        if record < 0:
-            return position, self.messages
-        start, count = segment.starts[record], segment.ordinals[record]
-        while start < position:
-            stop = start + message_size(segment.buffer[start - segment.start :])
-            if stop > position:
-                break
-            start, count = stop, count + 1
-        return start, count
+    def segment_of(self, position: int) -> Segment:
+        """Return the segment that ``position`` lies in.
 
-    def _segment_of(self, position: int) -> Segment:
+        Raises ``LookupError`` if it is no longer kept.
+        """
         newest = self._segments[-1]
         if position >= newest.start:
             return newest
         if position < self.tail:
             raise LookupError(f"position {position} is no longer kept, the oldest is {self.tail}")
-        found = bisect_right(self._segments, position, key=lambda segment: segment.start)
-        return self._segments[found - 1]
+        return self._segments[self._find(position)]
+
+    def give_up_expired(self) -> None:
+        """Give up what the storage does not want to keep."""
+        for segment in self.storage.expired(self._segments):
+            self._forget(segment.start, segment.end)
+            self._given_up = max(self._given_up, segment.end)
+            self._segments.remove(segment)
+            self.storage.reuse(segment)
+
+    def room_made(self) -> None:
+        """Take note that the next segment is ready."""
+        self.on_room()
+
+    def journal_failed(self) -> None:
+        """Take note that the storage has failed."""
+        self.on_failure()
+
+    def roll_soon(self) -> None:
+        """Have the next append begin a new segment."""
+        self._segments[-1].seal()
+
+    def _find(self, position: int) -> int:
+        return bisect_right(self._segments, position, key=lambda segment: segment.start) - 1
+
+    def _place(self, position: int) -> int:
+        segment = self.segment_of(position)
+        return segment.place + position - segment.start
 
     def _roll(self) -> Segment:
-        """Begin a new segment, in the oldest one's memory if the window is full."""
-        if len(self._segments) < SEGMENTS:
-            return self._add_segment(self._new_buffer())
-        if self.forget is not None:
-            self.forget(self._segments[1].start)
-        return self._add_segment(self._segments.pop(0).buffer)
+        """Begin a new segment."""
+        self.give_up_expired()
+        return self._add(self.storage.begin(self.head, self.messages))
 
-    def _add_segment(self, buffer: memoryview) -> Segment:
-        number = self._segments[-1].number + 1 if self._segments else 0
-        self._segments.append(Segment(number, self.head, buffer))
-        return self._segments[-1]
-
-    def _new_buffer(self) -> memoryview:
-        # Private and anonymous: the default would be a shared mapping, which lies on tmpfs.
-        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
-        return memoryview(mmap.mmap(-1, self._segment_size, flags=flags))
+    def _add(self, segment: Segment) -> Segment:
+        if self._segments:
+            before = self._segments[-1]
+            segment.place = before.place + before.size
+        self._segments.append(segment)
+        return segment

@@ -1,4 +1,5 @@
-"""Pace: publishers are read as fast as the consumers take that are about as fast as the fastest.
+"""Pace: publishers are read as fast as the consumers take that are about as fast as the fastest, and
+as the log has room.
 
 Knows how far behind peers are; what to deliver, and to whom, it does not.
 """
@@ -69,6 +70,8 @@ class Pace:
 
     def admits(self, publisher: Peer) -> bool:
         """Whether the consumers keep up with what was appended, or there is none."""
+        if self._log.short:
+            return False
         lag = self._lags()(publisher)
         return lag is None or lag <= self._log.window // HOLD_PART
 
@@ -82,6 +85,8 @@ class Pace:
 
     def look(self, *, measure: bool = False) -> None:
         """Release whoever may go on; ``measure`` first who is slow."""
+        if self._log.short:
+            return
         lag_for, near = self._lags(measure=measure), self._log.window // RELEASE_PART
         lags = [(publisher, lag_for(publisher)) for publisher in self._held]
         self._release(publisher for publisher, lag in lags if lag is None or lag <= near)

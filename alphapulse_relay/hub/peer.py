@@ -98,6 +98,8 @@ class Peer(Protocol):
     bytes_in: int
     connected_at: float
     """When it came, in seconds of the factory's clock."""
+    origin: int
+    """Whose the log says what it publishes is; it is never sent that."""
     seat: int | None
     """For the fan-out: its place among those that ride at the head."""
 

@@ -65,8 +65,8 @@ class SignalRelayProtocol(MessageRunReceiver):
         """Join the hub."""
         transport = self.transport
         self.identity = identify_peer(self.factory, transport)
-        self.cursor = Cursor(self.log, self.identity.number)
-        self.number = self.identity.number
+        self.origin = self.log.anonymous(self.identity.number)
+        self.cursor = Cursor(self.log, self.origin)
         self.outlet = IOutlet(transport)
         self._descriptor = self.outlet.descriptor()
         transport.registerProducer(self, True)

@@ -1,8 +1,9 @@
 """Bytes in, runs of whole messages out: a Protocol that frames by the V2 header.
 
 What ``Int32StringReceiver`` does for length prefixes, this does for Protocol V2, except that the
-bytes are received straight into the log and handed on as runs. It knows neither peers nor
-delivery.
+bytes are received straight into the log and handed on as runs. What is not to be forwarded as it
+is comes apart: control is handed on as such, compressed messages are expanded. It knows neither
+peers nor delivery.
 """
 
 from time import perf_counter
@@ -10,9 +11,10 @@ from time import perf_counter
 from twisted.internet.protocol import Protocol
 
 from alphapulse_relay.hub.log import Log
+from alphapulse_relay.protocol_v2.compression import expand
 from alphapulse_relay.protocol_v2.errors import Rejection, WireError
 from alphapulse_relay.protocol_v2.framing import Rules, Run, check, message_size
-from alphapulse_relay.protocol_v2.header import HEADER_SIZE
+from alphapulse_relay.protocol_v2.header import HEADER_SIZE, Domain, Header
 
 RECEIVE_SIZE = 64 * 1024
 """Bytes asked of a socket at once: what the kernel gives at most from one write of a peer."""
@@ -41,7 +43,7 @@ class MessageRunReceiver(Protocol):
         self.ended = False
         """Whether nothing more is taken: the stream is broken, or the connection over."""
         self.stream_offset = 0
-        """Bytes of the stream before the next chunk."""
+        """Bytes of the stream that have been dealt with, up to the end of what is handed on."""
 
     @property
     def gathering(self) -> bool:
@@ -62,6 +64,13 @@ class MessageRunReceiver(Protocol):
         """Take whole, checked messages that lie behind the log's head; override.
 
         ``received_at`` is when their last bytes were received, in ``perf_counter`` seconds.
+        """
+        raise NotImplementedError
+
+    def controlReceived(self, message: bytes) -> None:
+        """Take a control message, in its place among the runs; override.
+
+        It is whole, and its checksum right or 0. It ends at :attr:`stream_offset`.
         """
         raise NotImplementedError
 
@@ -115,15 +124,68 @@ class MessageRunReceiver(Protocol):
     def _chunkReceived(self, chunk: memoryview, end: int) -> None:
         received_at = perf_counter()
         run = check(chunk, end, self.rules)
-        offset = self.stream_offset
-        self.stream_offset += run.consumed
-        self._keep(chunk[run.consumed : end] if run.broken is None else chunk[:0])
-        if run.rejected:
-            self.messagesRejected(run, offset)
+        # Whatever is handed on may overwrite what lies behind the head.
+        rest = bytearray(chunk[run.consumed : end] if run.aside else b"")
+        self._checked(chunk[:end], run)
         if run.messages:
             self.runReceived(chunk[: run.accepted], run.messages, received_at)
-        if run.broken is not None:
+        self._break_off(run)
+        if rest and not self.ended:
+            self._apartReceived(memoryview(rest), run.aside, received_at)
+
+    def _apartReceived(self, rest: memoryview, aside: int, received_at: float) -> None:
+        """Take a message that was set aside, and what follows it: memory that is not the log's."""
+        while aside:
+            self._asideReceived(bytes(rest[:aside]), received_at)
+            rest = rest[aside:]
+            if self.ended:
+                return
+            run = check(rest, len(rest), self.rules)
+            self._checked(rest, run)
+            self._append(rest[: run.accepted], run.messages, received_at)
+            self._break_off(run)
+            rest, aside = rest[run.consumed :], 0 if self.ended else run.aside
+
+    def _asideReceived(self, message: bytes, received_at: float) -> None:
+        offset = self.stream_offset
+        self.stream_offset += len(message)
+        if Header.unpack(message).domain == Domain.SYSTEM:
+            self.controlReceived(message)
+            return
+        try:
+            plain = memoryview(bytearray(expand(message, self.rules.max_message)))
+        except WireError as error:
+            self.messagesRejected(_rejected(error), offset)
+            return
+        run = check(plain, len(plain), self.rules)
+        if run.first is not None:
+            # Its place in the plain message is none in the stream.
+            fault = WireError(run.first.reason, 0, run.first.detail)
+            self.messagesRejected(_rejected(fault), offset)
+        self._append(plain[: run.accepted], run.messages, received_at)
+
+    def _append(self, run: memoryview, messages: int, received_at: float) -> None:
+        """Hand on a run that does not lie behind the log's head yet."""
+        if not messages:
+            return
+        space = self.log.space(len(run))
+        if not self.ended:  # that may have given up the bytes it stood on
+            space[:] = run
+            self.runReceived(space, messages, received_at)
+
+    def _checked(self, chunk: memoryview, run: Run) -> None:
+        """Move on in the stream, keep what is torn, and tell what was dropped."""
+        offset = self.stream_offset
+        self.stream_offset += run.consumed
+        self._keep(chunk[:0] if run.broken or run.aside else chunk[run.consumed :])
+        if run.rejected:
+            self.messagesRejected(run, offset)
+
+    def _break_off(self, run: Run) -> None:
+        """Say that the stream cannot be read on, if it is so: right where the run was consumed."""
+        if run.broken is not None and not self.ended:
             self.ended = True
+            offset = self.stream_offset - run.consumed
             self.streamBroken(run.broken.moved(offset))
 
     def _keep(self, torn: memoryview) -> None:
@@ -146,3 +208,8 @@ class MessageRunReceiver(Protocol):
         grown = bytearray(min(self._gathered + room, self._gather_size))
         grown[: self._gathered] = self._gather
         self._gather = grown
+
+
+def _rejected(error: WireError) -> Run:
+    """Return what to tell of one message that was dropped."""
+    return Run(0, 0, 0, {error.reason: 1}, error, None)

@@ -23,7 +23,7 @@ INDEX = f"""<!doctype html>
 <ul>
 <li><a href="/metrics">/metrics</a>: for Prometheus
 <li><a href="/healthz">/healthz</a>: 200 while the process answers
-<li><a href="/readyz">/readyz</a>: 200 while it accepts connections, else 503
+<li><a href="/readyz">/readyz</a>: 200 while it accepts connections and journals, else 503
 <li><a href="/api/status">/api/status</a>: counters, peers and the last disconnects, as JSON
 </ul>
 """
@@ -75,8 +75,15 @@ class QuietSite(Site):
         """Log nothing."""
 
 
-def build_site(hub: SignalRelayFactory, ready: Callable[[], bool]) -> Site:
-    """Return the side port's Site for a hub. ``ready`` tells whether the relay accepts."""
+def build_site(hub: SignalRelayFactory, unready: Callable[[], str | None]) -> Site:
+    """Return the side port's Site for a hub.
+
+    ``unready`` tells why the relay does not accept, or does not journal; None if it does.
+    """
+
+    def ready() -> bool:
+        return unready() is None
+
     exposition = Exposition(hub, ready, hub.clock)
     status = Status(hub)
 
@@ -88,10 +95,11 @@ def build_site(hub: SignalRelayFactory, ready: Callable[[], bool]) -> Site:
         return body
 
     def readiness(request: ServerRequest) -> bytes:
-        if ready():
+        reason = unready()
+        if reason is None:
             return b"ready\n"
         request.setResponseCode(SERVICE_UNAVAILABLE)
-        return b"not accepting connections\n"
+        return f"not ready: {reason}\n".encode()
 
     def status_document(_: ServerRequest) -> bytes:
         return json.dumps(status.describe(ready=ready())).encode()

@@ -14,7 +14,9 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from alphapulse_relay.hub.factory import DRAIN_INTERVAL, SignalRelayFactory
+from alphapulse_relay.hub.log import Log
 from alphapulse_relay.hub.outlet import IOutlet
+from alphapulse_relay.hub.storage import MemoryStorage
 from alphapulse_relay.protocol_v2.framing import Rules
 from alphapulse_relay.protocol_v2.header import HEADER_SIZE, build_message
 from alphapulse_relay.protocol_v2.tlv import (
@@ -43,6 +45,15 @@ def message(size: int = 64, number: int = 0, source: int = 20) -> bytes:
 
 def messages(count: int, size: int = 64, first: int = 0, source: int = 20) -> list[bytes]:
     return [message(size, number, source) for number in range(first, first + count)]
+
+
+def memory_log(
+    window: int = WINDOW, forget: Callable[[int, int], None] = lambda start, stop: None
+) -> Log:
+    """Return an open log in memory."""
+    log = Log(MemoryStorage(window), forget)
+    log.open()
+    return log
 
 
 class Ordinary(StringTransport):
@@ -196,11 +207,12 @@ class Hub:
         self.factory = SignalRelayFactory(
             clock,
             rules or Rules(),
-            window=window,
+            MemoryStorage(window),
             hold=hold,
             max_peers=max_peers,
             verbose=verbose,
         )
+        self.factory.open()
         self.counters = self.factory.counters
         self._transport = transport
         self._drain: Drain | None = None

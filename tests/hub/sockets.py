@@ -12,6 +12,7 @@ from twisted.internet.threads import deferToThread
 
 from alphapulse_relay.hub.factory import SignalRelayFactory
 from alphapulse_relay.hub.ports import LISTEN_BACKLOG, PortReactor, RelayPort
+from alphapulse_relay.hub.storage import MemoryStorage
 from alphapulse_relay.protocol_v2.framing import Rules
 
 PATIENCE = 20.0
@@ -65,7 +66,9 @@ class Relay:
 
     def __init__(self, path: Path, kind: str) -> None:
         self.path = path
-        self.factory = SignalRelayFactory(reactor, Rules(), window=8 << 20, hold=1.0, max_peers=100)
+        storage = MemoryStorage(8 << 20)
+        self.factory = SignalRelayFactory(reactor, Rules(), storage, hold=1.0, max_peers=100)
+        self.factory.open()
         if kind == "relay":
             self.port: Any = RelayPort(str(path), self.factory, LISTEN_BACKLOG, 0o660, reactor)
             self.port.startListening()

@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alphapulse_relay.hub.cursor import Cursor
-from alphapulse_relay.hub.log import SEGMENTS, Log
-from tests.hub.fakes import message
+from alphapulse_relay.hub.log import Log
+from alphapulse_relay.hub.storage import SEGMENTS
+from tests.hub.fakes import memory_log, message
 
 SEGMENT = 1024
 
@@ -33,7 +34,7 @@ def take(cursor: Cursor, most: int = 1 << 20) -> bytes:
 
 @pytest.fixture
 def log() -> Log:
-    return Log(SEGMENTS * SEGMENT)
+    return memory_log(SEGMENTS * SEGMENT)
 
 
 @pytest.fixture
@@ -309,11 +310,11 @@ class Run:
     """A log, three that publish and read, and one that only reads."""
 
     def __init__(self) -> None:
-        self.log = Log(SEGMENTS * SEGMENT, self._forget)
+        self.log = memory_log(SEGMENTS * SEGMENT, self._forget)
         self.readers = [Reader(self.log, origin) for origin in (1, 2, 3, 4)]
         self.number = 0
 
-    def _forget(self, tail: int) -> None:
+    def _forget(self, start: int, tail: int) -> None:
         for reader in self.readers:
             if not reader.cursor.away and reader.cursor.position < tail:
                 reader.leave()

@@ -12,10 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alphapulse_relay.hub.counters import Counters
-from alphapulse_relay.hub.log import Log
 from alphapulse_relay.protocol_v2.framing import Rules, split
 from alphapulse_relay.protocol_v2.native import load
-from tests.hub.fakes import BROKEN, message, messages
+from tests.hub.fakes import memory_log, BROKEN, message, messages
 from tests.protocol_v2 import streams
 from tests.support import MANIFEST, SAMPLES
 
@@ -32,7 +31,7 @@ class Seated:
 
     def __init__(self, hub: "Scene", number: int) -> None:
         self.hub = hub
-        self.number = number
+        self.origin = number
         self.ours, self.theirs = socket.socketpair()
         self.theirs.settimeout(10)
         self.seat: int | None = None
@@ -79,7 +78,7 @@ class Scene:
     """A fan-out, and the peers at it."""
 
     def __init__(self, rules: Rules | None = None) -> None:
-        self.log = Log(WINDOW)
+        self.log = memory_log(WINDOW)
         self.counters = Counters()
         self.pace = Pacer()
         self.told: list[tuple[Any, ...]] = []
@@ -138,7 +137,7 @@ class TestForwarding:
         sender.receive()
         assert bytes(scene.log.read(0)) == sent
         assert (scene.log.head, scene.log.messages) == (6400, 100)
-        assert scene.log.stretch(0, sender.number) == (6400, 6400)
+        assert scene.log.stretch(0, sender.origin) == (6400, 6400)
         assert sender.stream_offset == 6400
 
     def test_of_nothing(self, scene: Scene) -> None:
@@ -174,7 +173,7 @@ class TestForwarding:
         sender, consumer = scene.peer(), scene.peer()
         run = scene.log.space(64)
         run[:] = sent = message()
-        scene.log.append(64, sender.number, 1)
+        scene.log.append(64, sender.origin, 1)
         assert scene.fan_out.send(run, sender) == 1
         assert (sender.got(), consumer.got()) == (b"", sent)
 

@@ -8,10 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alphapulse_relay.hub.log import RECORD_MAX, SEGMENTS, STRETCH, Log
-from tests.hub.fakes import message
+from alphapulse_relay.hub import storage
+from alphapulse_relay.hub.log import STRETCH
+from alphapulse_relay.hub.storage import SEGMENTS
+from tests.hub.fakes import memory_log, message, messages
 
 SEGMENT = 512
+RUN = 64 * 1024
 
 
 class Model:
@@ -22,9 +25,9 @@ class Model:
         self.stream = bytearray()
         self.ends = [0]
         self.origins: list[int] = []
-        self.log = Log(SEGMENTS * segment, self._forget)
+        self.log = memory_log(SEGMENTS * segment, self._forget)
 
-    def _forget(self, tail: int) -> None:
+    def _forget(self, start: int, tail: int) -> None:
         """See that what is about to be given up can still be read, and nothing newer is."""
         assert self.log.tail < tail < self.log.head
         assert tail in self.ends
@@ -117,7 +120,7 @@ def test_many_windows(model: Model) -> None:
 
 
 def test_empty_log() -> None:
-    log = Log(SEGMENTS * SEGMENT)
+    log = memory_log(SEGMENTS * SEGMENT)
     assert (log.head, log.tail, log.messages, log.lag(0)) == (0, 0, 0, 0)
     assert not log.read(0)
     assert (log.boundary(0), log.messages_before(0)) == (0, 0)
@@ -160,7 +163,7 @@ def test_forget_comes_before_the_bytes_go_with_the_new_tail(model: Model) -> Non
 
 
 def test_a_log_without_forget() -> None:
-    log = Log(SEGMENTS * SEGMENT)
+    log = memory_log(SEGMENTS * SEGMENT)
     for _ in range(100):
         log.space(200)[:] = message(200)
         log.append(200, 1, 1)
@@ -169,18 +172,18 @@ def test_a_log_without_forget() -> None:
 
 def test_memory_is_bounded_and_used_again(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     made = []
-    original = Log._new_buffer
+    original = storage.anonymous
 
-    def new_buffer(log: Log) -> memoryview:
-        made.append(original(log))
+    def anonymous(size: int) -> memoryview:
+        made.append(original(size))
         return made[-1]
 
-    monkeypatch.setattr(Log, "_new_buffer", new_buffer)
+    monkeypatch.setattr(storage, "anonymous", anonymous)
     for number in range(500):
         model.append(1, message(200, number))
-    # The first was made with the log.
-    assert len(made) == SEGMENTS - 1
-    assert sum(map(len, made)) == model.log.window - SEGMENT
+    # Messages and index; those of the first segment were made with the log.
+    assert len(made) == 2 * (SEGMENTS - 1)
+    assert sum(map(len, made[::2])) == model.log.window - SEGMENT
 
 
 def test_a_message_never_spans_two_segments(model: Model) -> None:
@@ -242,18 +245,18 @@ class TestStretch:
     def test_looks_ahead_no_further_than_needed(self) -> None:
         model = Model(segment=8 * STRETCH)
         while model.log.head < 6 * STRETCH:
-            model.append(2, message(RECORD_MAX))
+            model.append(2, message(RUN))
         start, stop = model.log.stretch(0, 1)
         assert start == 0
-        assert STRETCH <= stop <= STRETCH + RECORD_MAX
+        assert STRETCH <= stop <= STRETCH + RUN
 
 
 def test_finding_a_message_walks_a_bounded_way(monkeypatch: pytest.MonkeyPatch) -> None:
-    from alphapulse_relay.hub import log as module
+    from alphapulse_relay.hub import segment as module
 
-    model = Model(segment=16 * RECORD_MAX)
-    for number in range(10 * RECORD_MAX // 64):
-        model.append(1, message(64, number))
+    model = Model(segment=16 * RUN)
+    for _ in range(10):
+        model.append(1, *messages(RUN // 64))
     steps = 0
     original: Callable[..., int] = module.message_size
 
@@ -266,4 +269,4 @@ def test_finding_a_message_walks_a_bounded_way(monkeypatch: pytest.MonkeyPatch) 
     for position in range(1, model.log.head, 10_000):
         steps = 0
         assert model.log.messages_before(position) == position // 64
-        assert steps <= RECORD_MAX // 64 + 1
+        assert steps <= RUN // 64 + 1

@@ -5,10 +5,11 @@ from typing import Any
 import pytest
 
 from alphapulse_relay.hub.cursor import Cursor
-from alphapulse_relay.hub.log import SEGMENTS, Log
+from alphapulse_relay.hub.log import Log
+from alphapulse_relay.hub.storage import SEGMENTS
 from alphapulse_relay.hub.pace import CHECK_INTERVAL, CHECKS_PER_WINDOW, Pace
 from alphapulse_relay.hub.peer import Identity, State
-from tests.hub.fakes import message
+from tests.hub.fakes import memory_log, message
 
 SEGMENT = 1024
 WINDOW = SEGMENTS * SEGMENT
@@ -48,7 +49,7 @@ class FakePeer:
 class Scene:
     def __init__(self, clock: Any) -> None:
         self.clock = clock
-        self.log = Log(WINDOW, self.forget)
+        self.log = memory_log(WINDOW, self.forget)
         self.peers: list[Any] = []
         self.pace = Pace(clock, self.log, PATIENCE, lambda: self.peers)
         self.publisher = self.peer(took_at=-1)
@@ -76,7 +77,7 @@ class Scene:
         peer.took_at = self.clock.seconds()
         self.pace.progressed(peer)
 
-    def forget(self, tail: int) -> None:
+    def forget(self, start: int, tail: int) -> None:
         """Do to a peer that is too far behind what the hub does to a muted one."""
         for peer in self.peers:
             if not peer.cursor.away and peer.cursor.position < tail:

@@ -15,7 +15,7 @@ from alphapulse_relay.hub.receiver import GATHER_SIZE, RECEIVE_SIZE, MessageRunR
 from alphapulse_relay.protocol_v2.errors import Rejection, WireError
 from alphapulse_relay.protocol_v2.framing import Level, Rules, Run, split
 from alphapulse_relay.protocol_v2.header import checksum
-from tests.hub.fakes import BROKEN, WINDOW, message, messages
+from tests.hub.fakes import memory_log, BROKEN, WINDOW, message, messages
 from tests.support import MANIFEST, SAMPLES
 
 LARGE = 8 * (1 << 21)
@@ -76,7 +76,7 @@ def feed(request: pytest.FixtureRequest) -> Any:
 
 @pytest.fixture
 def receiver() -> Receiver:
-    return Receiver(Log(WINDOW))
+    return Receiver(memory_log(WINDOW))
 
 
 def pieces(data: bytes, cut: str | int) -> Iterator[bytes]:
@@ -101,7 +101,7 @@ def test_samples(receiver: Receiver, feed: Any, name: str, cut: str | int) -> No
         data = data[:100_000]
     for piece in pieces(data, cut):
         feed(receiver, piece)
-    whole = Receiver(Log(LARGE))
+    whole = Receiver(memory_log(LARGE))
     feed(whole, data)
     assert receiver.got == whole.got
     assert receiver.rejected == whole.rejected
@@ -117,7 +117,7 @@ def test_samples(receiver: Receiver, feed: Any, name: str, cut: str | int) -> No
 
 @given(st.lists(st.integers(32, 9000), max_size=12), st.data())
 def test_any_cut(sizes: list[int], draw: st.DataObject) -> None:
-    receiver = Receiver(Log(WINDOW))
+    receiver = Receiver(memory_log(WINDOW))
     data = b"".join(message(size, number) for number, size in enumerate(sizes))
     places = draw.draw(st.lists(st.integers(0, len(data)), max_size=20))
     for start, stop in pairwise([0, *sorted(places), len(data)]):
@@ -128,7 +128,7 @@ def test_any_cut(sizes: list[int], draw: st.DataObject) -> None:
 
 @pytest.mark.parametrize("cut", [1, 7, 33, 5000, 1 << 20])
 def test_two_on_one_log_do_not_harm_each_other(feed: Any, cut: int) -> None:
-    log = Log(WINDOW)
+    log = memory_log(WINDOW)
     one, two = Receiver(log), Receiver(log)
     chance = random.Random(cut)
     first = b"".join(message(chance.randint(32, 20_000), n) for n in range(8))
@@ -154,7 +154,7 @@ def test_torn_bytes_are_not_in_the_log(receiver: Receiver, feed: Any) -> None:
                                   RECEIVE_SIZE, RECEIVE_SIZE + 1, 1 << 20])  # fmt: skip
 @pytest.mark.parametrize("first", [1, 31, 32, 33, 4000, -1])
 def test_sizes_around_the_limits(feed: Any, size: int, first: int) -> None:
-    receiver, data = Receiver(Log(LARGE)), message(size)
+    receiver, data = Receiver(memory_log(LARGE)), message(size)
     feed(receiver, data[:first])
     assert (receiver.torn, receiver.messages) == (len(data[:first]), 0)
     feed(receiver, data[first:] + message(50))
@@ -162,7 +162,7 @@ def test_sizes_around_the_limits(feed: Any, size: int, first: int) -> None:
 
 
 def test_a_large_message_behind_small_ones(feed: Any) -> None:
-    receiver = Receiver(Log(LARGE))
+    receiver = Receiver(memory_log(LARGE))
     run = [*messages(10), message(300_000), *messages(10), message(5000), *messages(3)]
     for piece in pieces(b"".join(run), 9_000):
         feed(receiver, piece)
@@ -175,7 +175,7 @@ def test_while_gathering_it_asks_for_the_message_and_no_more(receiver: Receiver)
 
 
 def test_what_is_only_announced_takes_no_memory(feed: Any) -> None:
-    receiver = Receiver(Log(LARGE))
+    receiver = Receiver(memory_log(LARGE))
     feed(receiver, message(1 << 20)[:32])
     assert len(receiver.getBuffer()) == RECEIVE_SIZE
     assert len(receiver._gather) == 32 + RECEIVE_SIZE
@@ -183,7 +183,7 @@ def test_what_is_only_announced_takes_no_memory(feed: Any) -> None:
 
 @pytest.mark.parametrize("piece", [1000, RECEIVE_SIZE - 1, RECEIVE_SIZE, 1 << 20])
 def test_while_gathering_it_grows_with_what_has_come(piece: int) -> None:
-    receiver, data = Receiver(Log(LARGE)), message((1 << 20) - 7)
+    receiver, data = Receiver(memory_log(LARGE)), message((1 << 20) - 7)
     seen = set()
     for each in pieces(data, piece):
         feed_as_buffer(receiver, each)
@@ -197,7 +197,7 @@ def test_while_gathering_it_grows_with_what_has_come(piece: int) -> None:
 
 def test_offsets_are_places_in_the_stream(feed: Any) -> None:
     """Whatever was torn, gathered or dropped before."""
-    receiver = Receiver(Log(LARGE))
+    receiver = Receiver(memory_log(LARGE))
     bad = bytearray(message(64, 2))
     bad[40] ^= 1
     large, good = message(200_000), message(100)
@@ -231,7 +231,7 @@ class Cost:
 def test_a_large_message_costs_the_same_however_it_is_cut(
     monkeypatch: pytest.MonkeyPatch, size: int, cut: int
 ) -> None:
-    receiver, cost, data = Receiver(Log(LARGE)), Cost(monkeypatch), message(size)
+    receiver, cost, data = Receiver(memory_log(LARGE)), Cost(monkeypatch), message(size)
     spaces: list[int] = []
     original = Log.space
 
@@ -251,7 +251,7 @@ def test_a_large_message_costs_the_same_however_it_is_cut(
 
 
 def test_what_stays_below_the_gathering_size_costs_little(monkeypatch: pytest.MonkeyPatch) -> None:
-    receiver, cost = Receiver(Log(WINDOW)), Cost(monkeypatch)
+    receiver, cost = Receiver(memory_log(WINDOW)), Cost(monkeypatch)
     for piece in pieces(message(GATHER_SIZE - 1), 64):
         feed_as_buffer(receiver, piece)
     assert cost.kept <= 64 * GATHER_SIZE / 2
@@ -295,7 +295,7 @@ def test_a_stream_breaks_once_and_what_follows_is_ignored(receiver: Receiver, cu
 
 
 def test_a_size_beyond_the_limit_is_not_gathered(feed: Any) -> None:
-    receiver = Receiver(Log(WINDOW), Rules(max_message=10_000))
+    receiver = Receiver(memory_log(WINDOW), Rules(max_message=10_000))
     feed(receiver, message(10_001)[:32])
     assert [error.reason for error in receiver.broken] == [Rejection.SIZE]
     assert receiver.torn == 0
@@ -305,7 +305,7 @@ def test_rules_are_the_receiver_s() -> None:
     data = bytearray(message(64))
     data[4] = 1
     data[28:32] = checksum(bytes(data)).to_bytes(4, "little")
-    lax, strict = Receiver(Log(WINDOW), Rules(Level.FRAMING)), Receiver(Log(WINDOW))
+    lax, strict = Receiver(memory_log(WINDOW), Rules(Level.FRAMING)), Receiver(memory_log(WINDOW))
     for receiver in (lax, strict):
         feed_as_stream(receiver, bytes(data))
     assert (lax.messages, strict.messages) == (1, 0)
@@ -313,7 +313,7 @@ def test_rules_are_the_receiver_s() -> None:
 
 def test_it_is_to_be_subclassed() -> None:
     receiver = MessageRunReceiver()
-    receiver.log, receiver.rules = Log(WINDOW), Rules()
+    receiver.log, receiver.rules = memory_log(WINDOW), Rules()
     bad = bytearray(message(64))
     bad[40] ^= 1
     for data in (message(64), bytes(bad), BROKEN):
@@ -323,7 +323,7 @@ def test_it_is_to_be_subclassed() -> None:
 
 def test_nothing_is_taken_once_it_is_over() -> None:
     """The log may have given up a peer while it made room for what the peer sends."""
-    receiver = Receiver(Log(WINDOW))
+    receiver = Receiver(memory_log(WINDOW))
     space = receiver.getBuffer()
     space[:64] = message()
     receiver.ended = True

@@ -21,6 +21,7 @@ from alphapulse_relay.hub.factory import SignalRelayFactory
 from alphapulse_relay.hub.outlet import UNDER_WAY, IOutlet
 from alphapulse_relay.hub.peer import Ending, State
 from alphapulse_relay.hub.protocol import SignalRelayProtocol
+from alphapulse_relay.hub.storage import MemoryStorage
 from alphapulse_relay.hub.transport import (
     CHUNK_WORK,
     PUBLISHER_WAIT,
@@ -779,7 +780,8 @@ async def test_a_failure_while_receiving_ends_that_connection(
 
 
 def test_a_peer_knows_who_connected(made: Made, logged: Events) -> None:
-    factory = SignalRelayFactory(reactor, Rules(), window=1 << 20, hold=1, max_peers=1)
+    factory = SignalRelayFactory(reactor, Rules(), MemoryStorage(1 << 20), hold=1, max_peers=1)
+    factory.open()
     protocol: Any = SignalRelayProtocol(factory)
     made.transport.unregisterProducer()
     protocol.makeConnection(made.transport)

@@ -1,0 +1,182 @@
+"""The journal's system calls: slots of two mapped files each, made, touched, read and synced.
+
+All of it may wait for the disk, so all of it is for a thread; only :meth:`Disk.resident` is not. What
+is in the files it does not know, but for what tells a used slot from a spare one.
+"""
+
+import ctypes
+import errno
+import fcntl
+import mmap
+import os
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from alphapulse_relay.journal.format import MAGIC, PAGE, data_path, index_path
+
+FILE_MODE = 0o640
+"""Who may read the relay's group may read what it has written."""
+TOUCH_SIZE = 16 << 20
+"""Bytes touched at once, some milliseconds' work. For each such piece the thread must wait its turn
+for Python once, which where the relay is busy takes as long."""
+MARK_SIZE = 8
+"""Bytes of each page that are made 0."""
+_POPULATE_READ, _POPULATE_WRITE = 22, 23
+"""madvise(2), since Linux 5.14."""
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+_libc.mincore.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p]
+
+
+@dataclass(eq=False)
+class Slot:
+    """Two mapped files that hold a segment, or are spare."""
+
+    number: int
+    data: mmap.mmap
+    index: mmap.mmap
+    descriptors: tuple[int, int]
+    """Of the messages' file and the index's."""
+
+    @property
+    def size(self) -> int:
+        """Bytes on the disk."""
+        return len(self.data) + len(self.index)
+
+    def close(self) -> None:
+        """Close the files; the memory goes when nobody looks at it any more."""
+        for descriptor in self.descriptors:
+            os.close(descriptor)
+
+
+class Disk:
+    """The files of one directory."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+
+    def make(self, number: int, data_size: int, index_size: int) -> Slot:
+        """Make a spare slot whose room is taken on the disk. Raises ``OSError``."""
+        data = self._make_file(data_path(self.directory, number), data_size)
+        try:
+            index = self._make_file(index_path(self.directory, number), index_size)
+        except OSError:
+            os.close(data)
+            data_path(self.directory, number).unlink()
+            raise
+        slot = self.map(number, data, index)
+        self.touch(slot)
+        return slot
+
+    def is_free(self, number: int) -> bool:
+        """Tell whether there are no files of that number yet."""
+        paths = data_path(self.directory, number), index_path(self.directory, number)
+        return not any(path.exists() for path in paths)
+
+    def map(self, number: int, data: int, index: int) -> Slot:
+        """Map two open files. Raises ``OSError``."""
+        return Slot(number, mmap.mmap(data, 0), mmap.mmap(index, 0), (data, index))
+
+    def open(self, number: int) -> Slot:
+        """Open and map the files of a slot that is there. Raises ``OSError``."""
+        flags = os.O_RDWR | os.O_CLOEXEC
+        data = os.open(data_path(self.directory, number), flags)
+        index = os.open(index_path(self.directory, number), flags)
+        return self.map(number, data, index)
+
+    def clear(self, slot: Slot, *, sync: bool) -> None:
+        """Make a used slot a spare one. With ``sync``, on the disk too before all else.
+
+        Raises ``OSError``.
+        """
+        slot.index[: len(MAGIC)] = bytes(len(MAGIC))
+        trailer = len(slot.data) - PAGE
+        slot.data[trailer : trailer + len(MAGIC)] = bytes(len(MAGIC))
+        if sync:
+            self.sync(slot)
+        self.touch(slot)
+
+    def touch(self, slot: Slot) -> None:
+        """Have all pages mapped for writing, so that no append waits for one. Raises ``OSError``.
+
+        The first bytes of each page of messages become 0: what is left there of earlier use is not
+        to be taken for messages.
+        """
+        pages = memoryview(slot.data)
+        for start in range(0, len(slot.data), TOUCH_SIZE):
+            self._populate(slot.data, start, _POPULATE_WRITE)
+            piece = pages[start : start + TOUCH_SIZE]
+            for byte in range(MARK_SIZE):
+                piece[byte::PAGE] = bytes(len(piece) // PAGE)
+        for start in range(0, len(slot.index), TOUCH_SIZE):
+            self._populate(slot.index, start, _POPULATE_WRITE)
+
+    def load(self, slot: Slot, start: int, stop: int) -> None:
+        """Read bytes of the messages' file into memory. Raises ``OSError``."""
+        for piece in range(start - start % PAGE, stop, TOUCH_SIZE):
+            length = min(TOUCH_SIZE, stop - piece)
+            os.posix_fadvise(slot.descriptors[0], piece, length, os.POSIX_FADV_WILLNEED)
+            self._populate(slot.data, piece, _POPULATE_READ, length)
+
+    def resident(self, slot: Slot, start: int, stop: int) -> bool:
+        """Tell whether bytes of the messages' file are in memory (mincore(2))."""
+        start -= start % PAGE
+        vector = (ctypes.c_ubyte * ((stop - start + PAGE - 1) // PAGE))()
+        if _libc.mincore(_address(slot.data) + start, stop - start, vector):
+            return True  # cannot be told: nothing would be gained by asking again
+        return all(page & 1 for page in vector)
+
+    def sync(self, slot: Slot) -> None:
+        """Have what was written on the disk: the messages, then the index. Raises ``OSError``.
+
+        On Linux fdatasync(2) also writes what was written through a mapping.
+        """
+        for descriptor in slot.descriptors:
+            os.fdatasync(descriptor)
+
+    def remove(self, slot: Slot) -> None:
+        """Remove a slot's files."""
+        slot.close()
+        for path in (index_path, data_path):
+            with suppress(FileNotFoundError):
+                path(self.directory, slot.number).unlink()
+
+    def lock(self, path: Path) -> int | None:
+        """Take the exclusive lock of a file, and keep it; None if another process has it.
+
+        Raises ``OSError`` if the file cannot be had.
+        """
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            return None
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, f"{os.getpid()}\n".encode())
+        return descriptor
+
+    def _make_file(self, path: Path, size: int) -> int:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, FILE_MODE)
+        try:
+            os.posix_fallocate(descriptor, 0, size)
+        except OSError:
+            os.close(descriptor)
+            path.unlink()
+            raise
+        return descriptor
+
+    def _populate(self, memory: mmap.mmap, start: int, advice: int, length: int = TOUCH_SIZE) -> None:
+        """Map pages at once; without the system's help they are when they are touched."""
+        length = min(length, len(memory) - start)
+        # A call by ctypes does not hold up the other threads.
+        if _libc.madvise(_address(memory) + start, length, advice):
+            failure = ctypes.get_errno()
+            if failure != errno.EINVAL:
+                raise OSError(failure, os.strerror(failure))
+
+
+def _address(memory: mmap.mmap) -> int:
+    return ctypes.addressof(ctypes.c_ubyte.from_buffer(memory))
