@@ -175,10 +175,9 @@ class TestSources:
 
     def test_rules(self):
         flags = {"validate": "strict", "domains": "1", "tlv-types": "9", "max-message": "64"}
-        control = frozenset({4})
-        rules = Rules(Level.STRICT, frozenset({1}), frozenset({9}), 64, refused=control)
+        rules = Rules(Level.STRICT, frozenset({1}), frozenset({9}), 64, aside=True)
         assert settings_from(flags, {}).rules == rules
-        assert settings_from({}, {}).rules == Rules(refused=control)
+        assert settings_from({}, {}).rules == Rules(aside=True)
 
 
 ENDPOINT = "is not a Twisted server endpoint such as tcp:9750"

@@ -15,6 +15,7 @@ import click
 from alphapulse_relay import __version__
 from alphapulse_relay.cli.bench.command import bench
 from alphapulse_relay.cli.completion import PROGRAM, completion
+from alphapulse_relay.cli.journal.command import journal
 from alphapulse_relay.cli.send import send
 from alphapulse_relay.cli.status import status
 from alphapulse_relay.cli.tail import tail
@@ -74,6 +75,7 @@ def _discard_output() -> None:
         "signal-relay send day.v2 --rate 100   publish it again, 100 messages a second",
         "signal-relay status                   who is connected, how much flows",
         "signal-relay bench                    measure its latency and throughput",
+        "signal-relay journal list             what it has kept",
     ),
 )
 @click.version_option(__version__, message="%(prog)s %(version)s")
@@ -87,7 +89,7 @@ def cli() -> None:
     """
 
 
-for command in (tail, send, status, bench, completion):
+for command in (tail, send, status, bench, journal, completion):
     cli.add_command(command)
 
 

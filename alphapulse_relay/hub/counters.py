@@ -53,6 +53,8 @@ class Counters:
         self.messages_delivered = 0
         """To peers that are gone; those that are here know their own."""
         self.bytes_delivered = 0
+        self.replayed = 0
+        """Messages delivered, to peers that are gone, before they came to the head."""
         self.missed = dict.fromkeys(Miss, 0)
         """Messages that a peer did not get although it was connected."""
         self.dropped = dict.fromkeys(Rejection, 0)

@@ -3,24 +3,39 @@
 Nothing is counted while bytes flow: how much was delivered follows from where the cursor stands.
 """
 
-from alphapulse_relay.hub.log import Log
+from typing import TYPE_CHECKING
+
+from alphapulse_relay.hub.log import STRETCH, Log
+from alphapulse_relay.hub.segment import Origins
+
+if TYPE_CHECKING:
+    from alphapulse_relay.hub.retransmission import Retransmission
+
+NOTHING = memoryview(b"")
 
 
 class Cursor:
-    """A reader of the log that never sees what its own ``origin`` appended.
+    """A reader of the log that never sees what its own ``origins`` appended.
 
     It begins at the head, and may *ride* there (:meth:`ride`): then it moves with the head, and
     whoever appends also delivers. It may let go of the log (:meth:`leave`), holding only the rest
     of the message that was being delivered, and come back at the head (:meth:`rejoin`).
     """
 
-    def __init__(self, log: Log, origin: int) -> None:
+    replaying = False
+    """Whether it began in the past and has not come to the head since."""
+    whole = True
+    """Whether it wants all that others publish."""
+
+    def __init__(self, log: Log, origins: Origins) -> None:
         self.riding = False
         """Whether it moves with the head."""
         self.rest = b""
         """While away: the undelivered end of a message whose beginning was delivered."""
+        self.wants: tuple[int, int] | None = None
+        """Positions that :meth:`next` needs, and that have to be fetched from the disk first."""
         self._log = log
-        self._origin = origin
+        self._origins = origins
         self._position = log.head  # of no meaning while it rides
         self._own_end = 0  # position behind the latest own message that is still ahead
         self._own_ahead = 0  # own messages ahead, and their bytes
@@ -30,6 +45,16 @@ class Cursor:
         self._messages_mark = log.messages
         self._counted = (log.head, log.messages)  # a position, and the messages before it
         self._away: tuple[int, int] | None = None  # bytes and messages delivered, while away
+
+    @property
+    def finished(self) -> bool:
+        """Whether no more is wanted."""
+        return False
+
+    @property
+    def replayed(self) -> int:
+        """Messages that were delivered before it came to the head."""
+        return 0
 
     @property
     def position(self) -> int:
@@ -88,20 +113,34 @@ class Cursor:
             self._own_bytes_ahead += length
 
     def next(self) -> memoryview:
-        """Return the next bytes to deliver that lie in one piece; empty if there are none."""
+        """Return the next bytes to deliver that lie in one piece; empty if there are none now."""
         if self._away:
             return memoryview(self.rest)
         while self._own_end > self._position:
-            start, stop = self._log.stretch(self._position, self._origin)
-            if start > self._position:
-                before = self._log.messages_before(self._position)
-                own = self._log.messages_before(start) - before
-                self._own_ahead -= own
-                self._own_bytes_ahead -= start - self._position
-                self._step_over(start - self._position, own)
-            if stop > start:
-                return self._log.read(start)[: stop - start]
-        return self._log.read(self._position)
+            stop = self._step_over_own()
+            if stop > self._position:
+                return self._read(stop)
+        return self._read(self._log.head)
+
+    def _step_over_own(self) -> int:
+        """Step over own messages, if they come next; return up to where come others'."""
+        start, stop = self._log.stretch(self._position, self._origins)
+        if start > self._position:
+            before = self._log.messages_before(self._position)
+            own = self._log.messages_before(start) - before
+            # Of what was published before it began nothing was counted.
+            self._own_ahead = max(self._own_ahead - own, 0)
+            self._own_bytes_ahead = max(self._own_bytes_ahead - (start - self._position), 0)
+            self._step_over(start - self._position, own)
+        return stop
+
+    def _read(self, stop: int) -> memoryview:
+        """Return what lies before ``stop`` in one piece, if it is at hand; else say that it is not."""
+        position = self._position
+        data = self._log.read(position)[: min(stop - position, STRETCH)]
+        at_hand = self._log.at_hand(position, position + len(data))
+        self.wants = None if at_hand else (position, position + len(data))
+        return data if at_hand else NOTHING
 
     def advance(self, length: int) -> None:
         """Take note that ``length`` of the next bytes were delivered."""
@@ -111,6 +150,30 @@ class Cursor:
             self.rest = self.rest[length:]
             sent, messages = self._away
             self._away = sent + length, messages + (not self.rest)
+
+    @property
+    def next_boundary(self) -> int:
+        """Where the next message begins that nothing was delivered of."""
+        return self._log.boundary(self.position)
+
+    def move_on(self, stop: int) -> bool:  # noqa: ARG002
+        """Go on at ``stop``, as what is before it is given up; tell whether that can be done."""
+        return False
+
+    def take_rest(self) -> bytes:
+        """Return the rest of the message that is being delivered, and count it as delivered."""
+        if self._away:
+            rest, self.rest = self.rest, b""
+            self._away = self._away[0] + len(rest), self._away[1] + bool(rest)
+            return rest
+        position = self.position
+        rest = bytes(self._log.read(position)[: self._log.boundary(position) - position])
+        self.alight(position + len(rest))
+        return rest
+
+    def take_retransmissions(self) -> "list[Retransmission]":
+        """Return what is still to be sent again: nothing."""
+        return []
 
     def ride(self) -> None:
         """Move with the head from now on; the cursor must be there."""

@@ -19,13 +19,15 @@ from twisted.internet.protocol import Protocol, ServerFactory
 from twisted.logger import Logger
 
 from alphapulse_relay.hub.counters import Counters
+from alphapulse_relay.hub.dialogue import Dialogue
 from alphapulse_relay.hub.farewell import Refuser
 from alphapulse_relay.hub.log import Log
 from alphapulse_relay.hub.pace import Pace
-from alphapulse_relay.hub.peer import Ending, Identity, Peer, Refusal, State
+from alphapulse_relay.hub.peer import Ending, Identity, Miss, Peer, Refusal, State
 from alphapulse_relay.hub.protocol import SignalRelayProtocol
 from alphapulse_relay.hub.receiver import GATHER_SIZE, RECEIVE_SIZE
 from alphapulse_relay.hub.storage import Storage
+from alphapulse_relay.hub.subscription import Filters
 from alphapulse_relay.hub.throttle import Throttle
 from alphapulse_relay.protocol_v2.errors import WireError
 from alphapulse_relay.protocol_v2.framing import Rules, Run
@@ -80,6 +82,12 @@ class SignalRelayFactory(ServerFactory):
         self.pace = Pace(clock, self.log, hold, self._everybody)
         self.departed: deque[Departure] = deque(maxlen=DEPARTED_KEPT)
         self.log.on_room = self.pace.look
+        self.log.on_synced = self._synced
+        self.log.on_failure = self._journal_failed
+        self.filters = Filters()
+        self.names: dict[str, Peer] = {}
+        """Who has which name."""
+        self._awaiting_sync: dict[Dialogue, None] = {}
         self._peers: dict[int, Peer] = {}
         self._snapshot: tuple[Peer, ...] | None = None
         self._walking: dict[int, Peer] = {}  # of these, who does not ride and has to be woken
@@ -129,6 +137,11 @@ class SignalRelayFactory(ServerFactory):
         """Open the log. Raises what its storage does."""
         self.log.open()
 
+    @property
+    def messages_replayed(self) -> int:
+        """Messages delivered to peers that had not come to the head yet."""
+        return self.counters.replayed + sum(p.cursor.replayed for p in self._everybody())
+
     def next_number(self) -> int:
         """Return a number that no peer had before."""
         return next(self._numbers)
@@ -158,6 +171,7 @@ class SignalRelayFactory(ServerFactory):
         counters.ended[reason] += 1
         counters.messages_delivered += cursor.messages_out
         counters.bytes_delivered += cursor.bytes_out
+        counters.replayed += cursor.replayed
         self.departed.append(
             Departure(peer.identity, reason, time.time(), peer.messages_in, cursor.messages_out)
         )
@@ -216,6 +230,7 @@ class SignalRelayFactory(ServerFactory):
         self.counters.bytes_received += length
         # Its own bytes may have overtaken it.
         if sender.identity.number in self._peers:
+            sender.acknowledge(self.log.head - length, self.log.head)
             self.pace.appended(sender)
         if self._verbose:
             self._log.debug(
@@ -338,11 +353,46 @@ class SignalRelayFactory(ServerFactory):
             self._log.failure("could not serve peer {peer}", **peer.identity.fields)
             peer.end(Ending.FAULT)
 
+    def missed(self, reason: Miss, messages: int) -> None:
+        """Count messages that a peer is told will not come."""
+        self.counters.missed[reason] += messages
+
+    def refused_control(self, sender: Peer, error: WireError) -> None:
+        """Count a control message that could not be carried out, and log it."""
+        self.counters.dropped[error.reason] += 1
+        self._warn_of(self._drop_lines, sender, error, 1)
+
+    def resubscribed(self, peer: Peer) -> None:
+        """Take note that a peer is sent something else from now on."""
+        if peer.identity.number in self._peers:
+            self._walking.pop(peer.identity.number, None)
+            if not peer.rides:
+                self._walking[peer.identity.number] = peer
+            self._note_change()
+
+    def awaits_sync(self, dialogue: Dialogue, awaits: bool) -> None:
+        """Take note whether a peer is to be told of the next sync."""
+        if awaits:
+            self._awaiting_sync[dialogue] = None
+        else:
+            self._awaiting_sync.pop(dialogue, None)
+
+    def _synced(self) -> None:
+        for dialogue in tuple(self._awaiting_sync):
+            dialogue.synced()
+
+    def _journal_failed(self) -> None:
+        """Part from those who rely on it that what they are told is on the disk."""
+        if not self.log.storage.durable:
+            for peer in self._everybody():
+                if not peer.patient:
+                    peer.end(Ending.UNDURABLE)
+
     def _overtake(self, start: int, stop: int) -> None:
         """Tell the peers that stand there that the log gives up these positions."""
         for peer in self._everybody():
             if not peer.cursor.away and start <= peer.cursor.position < stop:
-                peer.overtaken()
+                peer.overtaken(stop)
 
     def _note_change(self) -> None:
         """Take note that a peer came or went."""

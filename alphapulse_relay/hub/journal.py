@@ -52,6 +52,8 @@ AGE_SECONDS = 60.0
 JUMP = 1 << 40
 """Positions left out where messages may have been lost that somebody has seen: more than can have been
 appended. So no position is ever given twice."""
+UNKNOWN_STARTS = 0x3FFFFFFF
+"""Of which a number is drawn where the journal's own count is lost."""
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 """Differs from one start of the machine to the next (proc(5))."""
 
@@ -147,6 +149,16 @@ class Journal:
         return self._spare is None or self._spare.done()
 
     @property
+    def durable(self) -> bool:
+        """Whether what is appended now will be acknowledged: where each is synced, only by files."""
+        in_files = self.failure is None and self._current is not None
+        return in_files or not self.sync.immediate
+
+    def acknowledged(self, head: int) -> int:
+        """Return up to where can be acknowledged; what a failed sync lost never is."""
+        return self.sync.synced if self.sync.immediate else head
+
+    @property
     def disk_bytes(self) -> int:
         """Bytes that the files take."""
         return sum(slot.size if slot else self.slot_size for slot in self._slots.values())
@@ -156,6 +168,7 @@ class Journal:
     def open(self, owner: LogOwner) -> Sequence[Segment]:
         """Lock the directory and return what is in it. Raises :class:`JournalError`."""
         self._owner = owner
+        self.sync.on_synced = owner.synced
         directory = self._disk.directory
         try:
             directory.mkdir(mode=0o750, parents=True, exist_ok=True)
@@ -206,7 +219,9 @@ class Journal:
         before, boot = self._found, _boot()
         if before is None:
             before = Epoch(_new_epoch(), 0, boot, closed=True)
-        self.epoch, self.run_number = before.epoch, before.starts + 1
+        # Where it is not known how often it was opened, no number of then must come again.
+        starts = before.starts if before.boot else _new_epoch() & UNKNOWN_STARTS
+        self.epoch, self.run_number = before.epoch, starts + 1
         if segments:
             last = segments[-1]
             self._next_number = last.number + 1

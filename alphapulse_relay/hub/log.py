@@ -9,7 +9,7 @@ never spans two segments. The log knows who appended what, but nothing of peers.
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 
-from alphapulse_relay.hub.segment import Segment
+from alphapulse_relay.hub.segment import Origins, Segment
 from alphapulse_relay.hub.storage import Storage
 from alphapulse_relay.protocol_v2.control import GapReason
 from alphapulse_relay.protocol_v2.framing import message_size
@@ -43,6 +43,8 @@ class Log:
         """Called when there is room for what was :attr:`short`."""
         self.on_failure: Callable[[], None] = lambda: None
         """Called when what is appended does not outlive the process, though it should."""
+        self.on_synced: Callable[[], None] = lambda: None
+        """Called when more can be acknowledged."""
         self._forget = forget
         self._given_up = 0  # the position behind the newest byte that was
         self._segments: list[Segment] = []
@@ -125,13 +127,21 @@ class Log:
         """Return the bytes from ``position`` on that lie in one piece; empty at the head."""
         return self.segment_of(position).read(position)
 
-    def stretch(self, position: int, origin: int) -> tuple[int, int]:
-        """Find the next bytes at or after ``position`` that ``origin`` did not append.
+    def at_hand(self, start: int, stop: int) -> bool:
+        """Tell whether positions of one segment can be read without waiting for a disk."""
+        return self.storage.readable(self.segment_of(start), start, stop)
+
+    def fetch(self, start: int, stop: int, done: Callable[[], None]) -> None:
+        """Have positions of one segment made ready to be read, then call ``done``."""
+        self.storage.fetch(self.segment_of(start), start, stop, done)
+
+    def stretch(self, position: int, origins: Origins) -> tuple[int, int]:
+        """Find the next bytes at or after ``position`` that none of the ``origins`` appended.
 
         Returns where they begin and end, in one piece; they may be empty at a segment's end.
         ``position`` must be where a message begins, or inside one of another origin.
         """
-        return self.segment_of(position).stretch(position, origin, STRETCH)
+        return self.segment_of(position).stretch(position, origins, STRETCH)
 
     def gap_at(self, position: int) -> tuple[int, GapReason] | None:
         """Tell whether what lies at ``position`` is not to be had: up to where, and why."""
@@ -194,6 +204,10 @@ class Log:
     def room_made(self) -> None:
         """Take note that the next segment is ready."""
         self.on_room()
+
+    def synced(self) -> None:
+        """Take note that more is on the disk."""
+        self.on_synced()
 
     def journal_failed(self) -> None:
         """Take note that the storage has failed."""

@@ -26,8 +26,9 @@ class Pace:
     """Holds publishers back while no consumer keeps up, for all ``peers``.
 
     A consumer is a peer that has taken bytes within the last ``patience`` seconds and is not slow.
-    Those that are known to read count; where there is none, the fastest of the slow ones, or of
-    those that may read. A publisher that steps over its own messages is no fast consumer: for its
+    Those count that are known to read and want everything; where there is none, the fastest of the
+    slow ones, or of those that may read or have a filter. Who is still in the past does not count. A
+    publisher that steps over its own messages is no fast consumer: for its
     own pace only the others count, and until it is known to read it counts for nobody's.
     """
 
@@ -127,14 +128,18 @@ class Pace:
         """Return a function that tells the lag that counts for a publisher, None if none does."""
         since = self._clock.seconds() - self._patience
         consumers = [
-            peer for peer in self._peers() if not peer.cursor.away and peer.has_taken(since)
+            peer
+            for peer in self._peers()
+            if not (peer.cursor.away or peer.cursor.replaying) and peer.has_taken(since)
         ]
-        known = [peer for peer in consumers if peer.reads]
+        known = [peer for peer in consumers if peer.reads and peer.cursor.whole]
         self._speed.measure(known, now=measure)
         slow = self._speed.slow
         waited_for = self._ranked(peer for peer in known if peer.identity.number not in slow)
         others = self._ranked(peer for peer in known if peer.identity.number in slow)
-        maybe = self._ranked(peer for peer in consumers if peer.reads is None)
+        maybe = self._ranked(
+            peer for peer in consumers if peer.reads is None or (peer.reads and not peer.cursor.whole)
+        )
         # Two of each: for a publisher that is one of them the next counts.
         ranked = waited_for[-1:-3:-1] + others[:2] + maybe[:2]
         self._awaited = frozenset(number for _, number in ranked)

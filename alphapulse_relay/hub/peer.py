@@ -26,6 +26,12 @@ class Ending(StrEnum):
     """The peer announced a message above the limit."""
     OVERTAKEN = "overtaken"
     """The peer did not read, and the end of the window reached it."""
+    FINISHED = "finished"
+    """The peer asked for what there was, and has it."""
+    UNREAD = "unread"
+    """The peer asks and asks, and does not read the answers."""
+    UNDURABLE = "undurable"
+    """The peer wants to be told what is on the disk, and the disk has failed."""
     SHUTDOWN = "shutdown"
     """The relay is leaving."""
     FAULT = "fault"
@@ -46,6 +52,10 @@ class Miss(StrEnum):
     """The end of the window reached it, and its connection was closed."""
     MUTED = "muted"
     """It did not read while it published."""
+    SKIPPED = "skipped"
+    """It was behind, and had wished to be moved on to the head."""
+    DAMAGED = "damaged"
+    """The journal cannot read them any more."""
 
 
 class State(StrEnum):
@@ -126,8 +136,19 @@ class Peer(Protocol):
     def deliver(self) -> None:
         """Send from the cursor on, until at the head or the peer takes no more."""
 
-    def overtaken(self) -> None:
-        """Deal with it that the log is about to give up what the cursor stands on."""
+    @property
+    def name(self) -> str:
+        """What it calls itself; empty if nothing."""
+
+    @property
+    def patient(self) -> bool:
+        """Whether it goes on publishing without a word from the relay."""
+
+    def acknowledge(self, start: int, stop: int) -> None:
+        """Tell it, if it wants to know, that what it published there is in the log."""
+
+    def overtaken(self, stop: int) -> None:
+        """Deal with it that the log is about to give up what the cursor stands on, up to there."""
 
     def hold(self) -> None:
         """Leave what the peer sends unread."""

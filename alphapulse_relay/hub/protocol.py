@@ -16,11 +16,15 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from alphapulse_relay.hub.cursor import Cursor
+from alphapulse_relay.hub.dialogue import Dialogue
 from alphapulse_relay.hub.farewell import build_farewell, close_soon, identify_peer
 from alphapulse_relay.hub.outlet import IOutlet
+from alphapulse_relay.hub.outgoing import OUTGOING_MAX
 from alphapulse_relay.hub.peer import Ending, Miss, State
 from alphapulse_relay.hub.receiver import MessageRunReceiver
-from alphapulse_relay.protocol_v2.control import ErrorCode
+from alphapulse_relay.hub.subscribed import SubscribedCursor
+from alphapulse_relay.hub.subscription import Subscription
+from alphapulse_relay.protocol_v2.control import ControlMessage, ErrorCode, ErrorMessage
 from alphapulse_relay.protocol_v2.errors import WireError
 from alphapulse_relay.protocol_v2.framing import Run
 
@@ -56,6 +60,8 @@ class SignalRelayProtocol(MessageRunReceiver):
         self._passed = False  # the log goes on without it, as it does not read
         self._read_out = False  # nothing more is to be received
         self._left = False
+        self._fetching = False  # what it is to be sent next comes from the disk
+        self._dialogue: Dialogue | None = None
         self._next_turn: IDelayedCall | None = None
         self._last_call: IDelayedCall | None = None
 
@@ -66,7 +72,8 @@ class SignalRelayProtocol(MessageRunReceiver):
         transport = self.transport
         self.identity = identify_peer(self.factory, transport)
         self.origin = self.log.anonymous(self.identity.number)
-        self.cursor = Cursor(self.log, self.origin)
+        self.origins = frozenset({self.origin})
+        self.cursor: Cursor = Cursor(self.log, self.origins)
         self.outlet = IOutlet(transport)
         self._descriptor = self.outlet.descriptor()
         transport.registerProducer(self, True)
@@ -88,9 +95,37 @@ class SignalRelayProtocol(MessageRunReceiver):
         self.bytes_in += length
         self.cursor.published(length, messages)
 
+    def controlReceived(self, message: bytes) -> None:
+        """Do what the peer asks for."""
+        if self._dialogue is None:
+            self._dialogue = Dialogue(self)
+        self._dialogue.received(message, self.stream_offset - len(message))
+
+    def acknowledge(self, start: int, stop: int) -> None:
+        """Tell the peer that what it published there is in the log, if it wants to know."""
+        if self._dialogue is not None and self._dialogue.acknowledges:
+            self._dialogue.acknowledge(start, stop)
+
+    @property
+    def patient(self) -> bool:
+        """Whether it goes on publishing without a word from the relay."""
+        return self._dialogue is None or not self._dialogue.acknowledges
+
+    @property
+    def name(self) -> str:
+        """What it calls itself; empty if nothing."""
+        return "" if self._dialogue is None else self._dialogue.name
+
+    def publish_as(self, origin: int) -> None:
+        """Take note that what it publishes is that origin's, and was before."""
+        self.origin = origin
+        self.origins |= {origin}
+
     def messagesRejected(self, run: Run, offset: int) -> None:
         """Have the dropped messages counted and logged; the connection lives."""
         self.factory.dropped(self, run, offset)
+        if self._dialogue is not None and run.first is not None:
+            self.say(ErrorMessage(ErrorCode.MALFORMED, str(run.first.moved(offset))))
 
     def streamBroken(self, error: WireError) -> None:
         """Tell the peer what was wrong and close."""
@@ -120,7 +155,8 @@ class SignalRelayProtocol(MessageRunReceiver):
     @property
     def rides(self) -> bool:
         """Whether compiled code sends to it whenever it is at the head."""
-        return self._descriptor is not None and self.factory.fan_out is not None
+        whole = self._dialogue is None or self._dialogue.subscription.rides
+        return whole and self._descriptor is not None and self.factory.fan_out is not None
 
     @property
     def reads(self) -> bool | None:
@@ -152,10 +188,18 @@ class SignalRelayProtocol(MessageRunReceiver):
     def deliver(self) -> None:
         """Send from the cursor on, until at the head or the peer takes no more."""
         cursor = self.cursor
+        if self._fetching:
+            return
         for _ in range(SENDS_PER_TURN):
             data = cursor.next()
             if data:
                 self._send(data)
+            elif cursor.wants is not None:
+                self._fetch(*cursor.wants)
+                return
+            elif cursor.finished:
+                self.end(Ending.FINISHED)
+                return
             elif cursor.away:
                 self._rejoin()
             if self.state is not State.LIVE:
@@ -197,8 +241,13 @@ class SignalRelayProtocol(MessageRunReceiver):
         self.stopProducing()
         self._log.warn("peer muted: {peer} has shut its reading side", **self.identity.fields)
 
-    def overtaken(self) -> None:
-        """Let a publisher that never reads live on, muted; close on anybody else."""
+    def overtaken(self, stop: int) -> None:
+        """Move on to ``stop`` if the peer can be told; if not, close.
+
+        A publisher that never reads lives on, muted.
+        """
+        if self.cursor.move_on(stop):
+            return
         if self._publishes() and not self._reads:
             self.state = State.MUTED
             self._passed = True
@@ -213,6 +262,57 @@ class SignalRelayProtocol(MessageRunReceiver):
                 **self.identity.fields,
             )
             self.end(Ending.OVERTAKEN)
+
+    # What it is told
+
+    def follow(self, subscription: Subscription, position: int) -> SubscribedCursor:
+        """Have what the log holds sent by a subscription, from that position on."""
+        self._alight()
+        factory, before = self.factory, self.cursor
+        factory.counters.replayed += before.replayed
+        cursor = SubscribedCursor(
+            self.log,
+            self.origins,
+            subscription,
+            factory.filters.compressor,
+            before,
+            position,
+            factory.missed,
+        )
+        self.cursor = cursor
+        factory.resubscribed(self)
+        return cursor
+
+    def listen(self) -> SubscribedCursor:
+        """Return a cursor that the relay can speak by."""
+        self._alight()
+        if isinstance(self.cursor, SubscribedCursor):
+            return self.cursor
+        assert self._dialogue is not None
+        here = self.log.head if self.cursor.away else self.cursor.next_boundary
+        return self.follow(self._dialogue.subscription, here)
+
+    def say(self, content: ControlMessage) -> None:
+        """Tell the peer something, at the next boundary between messages."""
+        if not self._left:
+            self.listen().outgoing.add(content)
+            self.speak()
+
+    def speak(self) -> None:
+        """Send what there is to say, and all that can be sent."""
+        if len(self.listen().outgoing) > OUTGOING_MAX:
+            self.end(Ending.UNREAD)
+        elif self.state is State.LIVE and not self._left:
+            self.factory.go_on(self)
+
+    def _fetch(self, start: int, stop: int) -> None:
+        self._fetching = True
+        self.log.fetch(start, stop, self._fetched)
+
+    def _fetched(self) -> None:
+        self._fetching = False
+        if self.state is State.LIVE and not self._left:
+            self.factory.go_on(self)
 
     def _publishes(self) -> bool:
         """Whether anything came from it, if only as far as its socket."""
@@ -279,6 +379,8 @@ class SignalRelayProtocol(MessageRunReceiver):
             self._leave(Ending.CLOSED)
         else:
             self._leave(Ending.RESET if reason.check(ConnectionLost) else Ending.FAULT)
+        if self._dialogue is not None:
+            self._dialogue.stop()
         for call in (self._next_turn, self._last_call):
             if call is not None and call.active():
                 call.cancel()
@@ -291,6 +393,8 @@ class SignalRelayProtocol(MessageRunReceiver):
             self._alight()
             if self.torn:
                 self.factory.broken(self, self.torn_error())
+            if self._dialogue is not None:
+                self._dialogue.leave()
             self.cursor.leave()
             self._count_passed()
             self.factory.leave(self, reason)

@@ -24,6 +24,9 @@ _TIME, _ORDINAL = 8, 24
 """Where in a record they lie."""
 _RECORD = struct.Struct("<QQQQIIII")
 
+Origins = frozenset[int]
+"""Who appended: a connection, and the name that it has."""
+
 
 class Segment:
     """``data`` and ``index`` are writable; ``place`` counts the bytes of all segments before it.
@@ -125,24 +128,21 @@ class Segment:
         """Return the bytes from ``position`` on that can be read."""
         return self.data[position - self.start : self.limit(position) - self.start]
 
-    def stretch(self, position: int, origin: int, length: int) -> tuple[int, int]:
-        """Find the next bytes at or after ``position`` that ``origin`` did not append.
+    def stretch(self, position: int, origins: Origins, length: int) -> tuple[int, int]:
+        """Find the next bytes at or after ``position`` that none of the ``origins`` appended.
 
         Returns where they begin and end, about ``length`` of them; they may be empty at the end.
         ``position`` must be where a message begins, or inside one of another origin.
         """
-        first = max(self.record_at(position), 0)
-        at = PAGE + first * RECORD_SIZE
-        records = _ORIGIN.iter_unpack(self.index[at : PAGE + self.records * RECORD_SIZE])
-        begin = None
-        for start, owner in records:
-            if owner == origin and begin is None:
-                continue
-            if owner == origin or (begin is not None and start - begin >= length):
-                return begin, start
-            if begin is None:
+        at = PAGE + max(self.record_at(position), 0) * RECORD_SIZE
+        begin = -1
+        for start, owner in _ORIGIN.iter_unpack(self.index[at : PAGE + self.records * RECORD_SIZE]):
+            own = owner in origins
+            if begin < 0 and not own:
                 begin = max(position, start)
-        return (self.end if begin is None else begin), self.end
+            elif begin >= 0 and (own or start - begin >= length):
+                return begin, start
+        return (self.end if begin < 0 else begin), self.end
 
     def walk(self, position: int) -> tuple[int, int]:
         """Return where the message around ``position`` begins, and how many of the log are before."""

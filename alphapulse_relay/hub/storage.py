@@ -28,6 +28,9 @@ class LogOwner(Protocol):
     def give_up_expired(self) -> None:
         """Give up what the storage does not want to keep."""
 
+    def synced(self) -> None:
+        """Take note that more can be acknowledged."""
+
     def journal_failed(self) -> None:
         """Take note that what is appended now does not outlive the process."""
 
@@ -52,6 +55,13 @@ class Storage(Protocol):
     @property
     def ready(self) -> bool:
         """Whether :meth:`begin` need not wait."""
+
+    @property
+    def durable(self) -> bool:
+        """Whether what is appended now will ever be acknowledged."""
+
+    def acknowledged(self, head: int) -> int:
+        """Return up to where what was appended may be acknowledged; ``head`` at most."""
 
     def begin(self, position: int, ordinal: int) -> Segment:
         """Return a new segment: it begins at a position, with so many messages before it."""
@@ -87,6 +97,15 @@ class MemoryStorage:
     def open(self, owner: LogOwner) -> Sequence[Segment]:  # noqa: ARG002
         """Return nothing: memory keeps nothing from before."""
         return ()
+
+    @property
+    def durable(self) -> bool:
+        """Tell that all is acknowledged: memory promises nothing more."""
+        return True
+
+    def acknowledged(self, head: int) -> int:
+        """Return the head."""
+        return head
 
     def begin(self, position: int, ordinal: int) -> Segment:
         """Return a new segment, in memory that was given up if there is any."""

@@ -128,8 +128,8 @@ class Sync:
         except OSError as error:
             self.failures += 1
             self._failed(error)
-        self.synced = head
-        if not self._closed:
+        else:
+            self.synced = head
             self.on_synced()
-            if self.immediate:
-                self._begin()
+        if self.immediate:
+            self._begin()

@@ -77,7 +77,8 @@ class RelayTransport(_Connection):
             if fan_out is None:
                 work = self._receive_chunk(work)
             else:
-                wait = self._reactor_wait()
+                # Who waits for a word of the relay's is not waited for.
+                wait = self._reactor_wait() if self.protocol.patient else (-1, 0)
                 work = fan_out.receive(self.protocol, self.fileno(), work, *wait)
         if work >= 0:
             return None

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import NamedTuple, Self
 
 from alphapulse_relay.protocol_v2.header import CHECKSUM_OFFSET, checksum
+from alphapulse_relay.protocol_v2.native import load
 
 FORMAT = 1
 """Version of all that is told here."""
@@ -51,6 +52,7 @@ RECORD_SIZE = _RECORD.size
 """48 bytes."""
 _CHECKED = RECORD_SIZE - 4
 _U32 = struct.Struct("<I")
+_scan = load("alphapulse_relay.protocol_v2._scan")
 
 
 class FormatError(Exception):
@@ -138,6 +140,8 @@ def run_check(run: bytes | memoryview) -> int:
     so without bytes 28-31, and those four bytes added (exclusive or). For one message with a right
     checksum that is 0.
     """
+    if _scan is not None:
+        return int(_scan.check_run(run))
     if not run:
         return 0
     (field,) = _U32.unpack_from(run, CHECKSUM_OFFSET)

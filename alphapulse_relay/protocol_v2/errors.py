@@ -17,6 +17,10 @@ class Rejection(StrEnum):
     """The relay domain is not one that is accepted here."""
     TLV = "tlv"
     """A TLV is malformed or of a type that is not allowed (only checked at level ``strict``)."""
+    COMPRESSION = "compression"
+    """The payload is marked as compressed and cannot be expanded, or not within the limit."""
+    CONTROL = "control"
+    """A control message that cannot be read, or asks for what cannot be had."""
     TORN = "torn"
     """The connection ended inside the message."""
 

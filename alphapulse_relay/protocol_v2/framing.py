@@ -21,15 +21,21 @@ from alphapulse_relay.protocol_v2.header import (
     MAGIC,
     MAGIC_BYTES,
     SIZE_LIMIT,
+    VERSION,
     Domain,
+    Flags,
 )
 from alphapulse_relay.protocol_v2.native import load
 
 MAX_MESSAGE = 1 << 20
 """Default limit of a whole message in bytes; what claims to be larger is a broken stream."""
 
-_CHECKED_FIELDS = struct.Struct("<IB19xII")
-"""magic, domain, payload_size, checksum: the header's fields that a check looks at."""
+_CHECKED_FIELDS = struct.Struct("<IBBxB16xII")
+"""magic, domain, version, flags, payload_size, checksum: what a check looks at in a header."""
+_SYSTEM, _ZSTD = Domain.SYSTEM.value, Flags.ZSTD.value  # plain numbers: this is a hot loop
+_PAYLOAD_SIZE = struct.Struct("<24xI")
+_ACCEPTED, _ALSO_COMPRESSED = 1, 2
+"""Bits of a domain's byte in :attr:`Rules.masks`."""
 _scan = load("alphapulse_relay.protocol_v2._scan")
 
 
@@ -48,30 +54,35 @@ class Level(StrEnum):
 class Rules:
     """What is accepted.
 
-    ``max_message`` is in bytes, header included. ``domains`` count from level checksum on; those
-    that are ``refused`` are not accepted at any level.
+    ``max_message`` is in bytes, header included. ``domains`` count from level checksum on. With
+    ``aside``, what a relay does not forward as it is, at any level, ends the run before it:
+    control, and compressed messages.
     """
 
     level: Level = Level.CHECKSUM
     domains: frozenset[int] = frozenset({Domain.SIGNAL})
     tlv_types: frozenset[int] = frozenset(range(20, 40))
     max_message: int = MAX_MESSAGE
-    refused: frozenset[int] = frozenset()
+    aside: bool = False
 
     @cached_property
     def masks(self) -> tuple[int, int, bytes, bytes]:
         """The same as compiled code reads it.
 
-        The level's number, the largest payload in bytes, and for domains and TLV types 256 bytes
-        that are 1 where the index is accepted at that level.
+        The level's number, the largest payload in bytes, and for domains and TLV types 256 bytes:
+        1 where the index is accepted at that level, 3 for a domain whose compressed messages are
+        accepted as they are.
         """
         domains = frozenset(range(256)) if self.level is Level.FRAMING else self.domains
-        accepted, tlv_types = (
-            bytes(number in numbers for number in range(256))
-            for numbers in (domains - self.refused, self.tlv_types)
-        )
+        accepted = _ACCEPTED if self.aside else _ACCEPTED | _ALSO_COMPRESSED
+        taken = domains - {Domain.SYSTEM} if self.aside else domains
         max_payload = min(self.max_message - HEADER_SIZE, SIZE_LIMIT)
-        return list(Level).index(self.level), max_payload, accepted, tlv_types
+        return (
+            list(Level).index(self.level),
+            max_payload,
+            bytes(accepted if number in taken else 0 for number in range(256)),
+            bytes(number in self.tlv_types for number in range(256)),
+        )
 
     @cached_property
     def compiled(self) -> Any:
@@ -87,7 +98,8 @@ class Run:
     ``consumed`` everything has been dealt with; from there to the chunk's end lies the torn
     beginning of one message, if any. ``rejected`` counts the messages that were dropped by
     reason, and ``first`` tells of the first of them. If ``broken`` is set, the stream cannot be
-    read on from ``consumed``.
+    read on from ``consumed``. If ``aside`` is not 0, a message of so many bytes lies whole at
+    ``consumed`` that was set aside, and nothing behind it has been looked at.
     """
 
     accepted: int
@@ -96,6 +108,7 @@ class Run:
     rejected: dict[Rejection, int]
     first: WireError | None
     broken: WireError | None
+    aside: int = 0
 
 
 def check(chunk: memoryview, end: int, rules: Rules) -> Run:
@@ -106,20 +119,26 @@ def check(chunk: memoryview, end: int, rules: Rules) -> Run:
     are. Never raises for what the bytes say; never reads beyond ``end``.
     """
     start, messages = _skim(chunk, 0, end, rules.compiled)
-    accepted = stretch = 0
+    accepted = stretch = aside = 0
     rejected: dict[Rejection, int] = {}
     first = broken = None
     max_payload = rules.max_message - HEADER_SIZE
     unpack, framing_only = _CHECKED_FIELDS.unpack_from, rules.level is Level.FRAMING
+    apart = rules.aside
     while end - start >= HEADER_SIZE:
-        magic, domain, size, crc = unpack(chunk, start)
+        magic, domain, version, flags, size, crc = unpack(chunk, start)
         if magic != MAGIC or size > max_payload:
             broken = _broken(chunk, start, size, rules)
             break
         stop = start + HEADER_SIZE + size
         if stop > end:
             break
-        if framing_only and domain not in rules.refused:
+        if apart and (domain == _SYSTEM or (flags & _ZSTD and version == VERSION)):
+            fault = _checksum_fault(chunk, start, stop, crc)
+            if fault is None:
+                aside = stop - start
+                break
+        elif framing_only:
             fault = None
         else:
             fault = _fault(chunk, start, stop, domain, crc, rules)
@@ -136,7 +155,7 @@ def check(chunk: memoryview, end: int, rules: Rules) -> Run:
     accepted = _close_over(chunk, accepted, stretch, start)
     if broken is None and end - start < HEADER_SIZE:
         broken = _false_start(chunk, start, end)
-    return Run(accepted, start, messages, rejected, first, broken)
+    return Run(accepted, start, messages, rejected, first, broken, aside)
 
 
 def _skim_nothing(_chunk: memoryview, start: int, _end: int, _compiled: None) -> tuple[int, int]:
@@ -150,18 +169,25 @@ _skim = _skim_nothing if _scan is None else _scan.skim
 def _fault(
     chunk: memoryview, start: int, stop: int, domain: int, crc: int, rules: Rules
 ) -> WireError | None:
-    """Return what is wrong with a message at level checksum or above, or of a refused domain."""
-    if domain not in rules.domains or domain in rules.refused:
+    """Return what is wrong with a message at level checksum or above."""
+    if domain not in rules.domains:
         return WireError(Rejection.DOMAIN, start, f"domain {domain}")
-    if crc:
-        header_crc = zlib.crc32(chunk[start : start + CHECKSUM_OFFSET])
-        actual = zlib.crc32(chunk[start + HEADER_SIZE : stop], header_crc)
-        if actual != crc:
-            detail = f"the header says 0x{crc:08X}, the bytes give 0x{actual:08X}"
-            return WireError(Rejection.CHECKSUM, start, detail)
-    if rules.level is Level.STRICT:
-        return _strict_fault(chunk, start, stop, crc, rules)
-    return None
+    fault = _checksum_fault(chunk, start, stop, crc)
+    if fault is None and rules.level is Level.STRICT:
+        fault = _strict_fault(chunk, start, stop, crc, rules)
+    return fault
+
+
+def _checksum_fault(chunk: memoryview, start: int, stop: int, crc: int) -> WireError | None:
+    """Tell that a checksum which is not 0 does not fit the bytes."""
+    if crc == 0:
+        return None
+    header_crc = zlib.crc32(chunk[start : start + CHECKSUM_OFFSET])
+    actual = zlib.crc32(chunk[start + HEADER_SIZE : stop], header_crc)
+    if actual == crc:
+        return None
+    detail = f"the header says 0x{crc:08X}, the bytes give 0x{actual:08X}"
+    return WireError(Rejection.CHECKSUM, start, detail)
 
 
 def _strict_fault(
@@ -253,13 +279,13 @@ def message_size(message: bytes | bytearray | memoryview) -> int:
     """
     if len(message) < HEADER_SIZE:
         return HEADER_SIZE
-    return HEADER_SIZE + int(_CHECKED_FIELDS.unpack_from(message)[2])
+    return HEADER_SIZE + int(_PAYLOAD_SIZE.unpack_from(message)[0])
 
 
 def split(run: bytes) -> Iterator[bytes]:
     """Yield each message of ``run``, which must be whole messages end to end."""
     start = 0
     while start < len(run):
-        stop = start + HEADER_SIZE + _CHECKED_FIELDS.unpack_from(run, start)[2]
+        stop = start + HEADER_SIZE + _PAYLOAD_SIZE.unpack_from(run, start)[0]
         yield run[start:stop]
         start = stop

@@ -1,8 +1,9 @@
-/* What is done with every message of a run, in C: framing, checks and counting.
+/* What is done with every message of a run, in C: framing, checks, counting and selecting.
  *
  * The contract: scan_skim accepts only what framing.check would, and stops at the first message
  * that it does not accept, whatever the reason. What is wrong with that one, framing.check finds
- * out. So there is one source of errors, and no second opinion about them.
+ * out. So there is one source of errors, and no second opinion about them. And a look at messages
+ * that are in the log already: which of them match, and which are the last of their sources.
  */
 #ifndef ALPHAPULSE_SCAN_H
 #define ALPHAPULSE_SCAN_H
@@ -14,7 +15,7 @@ enum { LEVEL_FRAMING, LEVEL_CHECKSUM, LEVEL_STRICT };
 typedef struct {
     uint32_t max_payload; /* bytes after the header */
     int level;
-    uint8_t domains[256]; /* 1 for the accepted ones */
+    uint8_t domains[256]; /* 1 for the accepted ones, 3 if compressed messages are too */
     uint8_t tlv_types[256];
 } scan_rules;
 
@@ -55,6 +56,11 @@ static inline const uint8_t *scan_tlv(const uint8_t *at, const uint8_t *stop, in
     return size <= left ? at + size : NULL;
 }
 
+/* 1 if the payload is compressed: version 1, and bit 0 of the flags. */
+static inline int scan_is_compressed(const uint8_t *message) {
+    return (scan_u32(message + 4) & 0x0100FF00u) == 0x01000100u;
+}
+
 static inline int scan_strictly(const uint8_t *message, size_t size, const scan_rules *rules) {
     const uint8_t *at = message + HEADER_SIZE, *stop = message + size;
     unsigned type;
@@ -74,7 +80,7 @@ scan_skim_by(crc32_message_function checksum, const uint8_t *chunk, size_t end,
         if (scan_u32(message) != SCAN_MAGIC || payload > rules->max_payload) break;
         size_t size = HEADER_SIZE + (size_t)payload;
         if (size > end - start) break;
-        if (!rules->domains[message[4]]) break;
+        if (!(rules->domains[message[4]] >> scan_is_compressed(message) & 1)) break;
         if (rules->level >= LEVEL_CHECKSUM) {
             uint32_t crc = scan_u32(message + CHECKSUM_OFFSET);
             if (crc && crc != checksum(message, size)) break;
@@ -178,6 +184,110 @@ static inline void scan_count(const uint8_t *run, size_t size, int64_t now,
             bucket = scan_observe_from(bucket, &counters->age, age);
         }
         at = stop;
+    }
+}
+
+/* Which messages are looked for. */
+typedef struct {
+    int any_type;         /* whether there is no need to look at TLVs */
+    uint8_t types[256];   /* 1 for those of which a message has one */
+    uint8_t sources[256]; /* 1 for those of which it may come */
+    uint64_t sequence;    /* the lowest */
+    uint64_t sequences;   /* how many follow that */
+} scan_selector;
+
+typedef struct {
+    size_t start, stop; /* offsets in the chunk */
+    uint64_t skipped;   /* messages since the range before */
+} scan_range;
+
+typedef struct {
+    size_t at;         /* where to go on */
+    uint64_t matched;
+    uint64_t skipped;  /* since the last range */
+    uint64_t total;
+} scan_progress;
+
+/* Return the size of the whole message at `at`, 0 if there is none. */
+static inline size_t scan_whole(const uint8_t *at, size_t left) {
+    if (left < HEADER_SIZE || scan_u32(at) != SCAN_MAGIC) return 0;
+    size_t size = HEADER_SIZE + (size_t)scan_u32(at + 24);
+    return size <= left ? size : 0;
+}
+
+static inline uint8_t scan_publisher(const uint8_t *message) {
+    return message[5] == 1 ? message[6] : message[5];
+}
+
+static inline int scan_has_type(const uint8_t *at, const uint8_t *stop, int legacy,
+                                const uint8_t *types) {
+    unsigned type;
+    while (at < stop) {
+        if (!(at = scan_tlv(at, stop, legacy, &type))) return 0;
+        if (types[type]) return 1;
+    }
+    return 0;
+}
+
+static inline int scan_matches(const uint8_t *message, size_t size,
+                               const scan_selector *selector) {
+    if (!selector->sources[scan_publisher(message)]) return 0;
+    if (scan_u64(message + 8) - selector->sequence > selector->sequences) return 0;
+    return selector->any_type || scan_has_type(message + HEADER_SIZE, message + size,
+                                               message[5] != 1, selector->types);
+}
+
+/* Find the next ranges of messages that match, at most `room` of them; return how many. Fewer than
+ * that if it is the chunk's end that stopped it. */
+static inline size_t scan_select(const uint8_t *chunk, size_t end, const scan_selector *selector,
+                                 scan_progress *progress, scan_range *ranges, size_t room) {
+    scan_progress now = *progress; /* in registers */
+    size_t count = 0, size;
+    int within = 0;
+    while ((size = scan_whole(chunk + now.at, end - now.at))) {
+        if (scan_matches(chunk + now.at, size, selector)) {
+            if (!within) {
+                if (count == room) break;
+                ranges[count].start = now.at;
+                ranges[count++].skipped = now.skipped;
+                now.skipped = 0;
+            }
+            within = 1;
+            ranges[count - 1].stop = now.at + size;
+            now.matched++;
+        } else {
+            within = 0;
+            now.skipped++;
+        }
+        now.total++;
+        now.at += size;
+    }
+    *progress = now;
+    return count;
+}
+
+/* Return how many messages match. */
+static inline uint64_t scan_matching(const uint8_t *chunk, size_t end,
+                                     const scan_selector *selector) {
+    uint64_t count = 0;
+    size_t at = 0, size;
+    for (; (size = scan_whole(chunk + at, end - at)); at += size)
+        count += (uint64_t)scan_matches(chunk + at, size, selector);
+    return count;
+}
+
+typedef struct {
+    uint64_t sequence;
+    size_t stop; /* offset behind the message; 0 for none */
+} scan_last;
+
+/* Find the last message of each source. */
+static inline void scan_last_sequences(const uint8_t *chunk, size_t end, scan_last *last) {
+    size_t at = 0, size;
+    for (; (size = scan_whole(chunk + at, end - at)); at += size) {
+        scan_last *of = &last[scan_publisher(chunk + at)];
+        of->sequence = scan_u64(chunk + at + 8);
+        of->stop = at + size;
     }
 }
 #endif

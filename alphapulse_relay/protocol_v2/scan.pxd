@@ -23,6 +23,29 @@ cdef extern from "scan.h":
     bint scan_may_begin(const uint8_t *, size_t, const scan_rules *, size_t) noexcept nogil
     void scan_count(const uint8_t *, size_t, int64_t, const scan_counters *) noexcept nogil
     void scan_observe(const scan_histogram *, double) noexcept nogil
+    ctypedef struct scan_selector:
+        int any_type
+        uint8_t types[256]
+        uint8_t sources[256]
+        uint64_t sequence
+        uint64_t sequences
+    ctypedef struct scan_range:
+        size_t start
+        size_t stop
+        uint64_t skipped
+    ctypedef struct scan_progress:
+        size_t at
+        uint64_t matched
+        uint64_t skipped
+        uint64_t total
+    ctypedef struct scan_last:
+        uint64_t sequence
+        size_t stop
+    size_t scan_select(
+        const uint8_t *, size_t, const scan_selector *, scan_progress *, scan_range *, size_t
+    ) noexcept nogil
+    uint64_t scan_matching(const uint8_t *, size_t, const scan_selector *) noexcept nogil
+    void scan_last_sequences(const uint8_t *, size_t, scan_last *) noexcept nogil
     const char *crc32_choose()
     bint crc32_use(const char *)
     uint32_t (*crc32_message)(const uint8_t *, size_t) noexcept nogil

@@ -39,7 +39,7 @@ def log() -> Log:
 
 @pytest.fixture
 def cursor(log: Log) -> Cursor:
-    return Cursor(log, origin=1)
+    return Cursor(log, frozenset({1}))
 
 
 A, B, C = message(40, 1), message(50, 2), message(60, 3)
@@ -48,7 +48,7 @@ OWN = message(70, 4)
 
 def test_begins_at_the_head(log: Log) -> None:
     publish(log, 2, A)
-    cursor = Cursor(log, 1)
+    cursor = Cursor(log, frozenset({1}))
     assert cursor.at_head
     assert not cursor.next()
     assert (cursor.bytes_out, cursor.messages_out, cursor.missing, cursor.behind) == (0, 0, 0, 0)
@@ -213,7 +213,7 @@ class Reader:
 
     def __init__(self, log: Log, origin: int) -> None:
         self.log = log
-        self.cursor = Cursor(log, origin)
+        self.cursor = Cursor(log, frozenset({origin}))
         self.origin = origin
         self.ahead: deque[tuple[int, bytes]] = deque()
         self.part = 0  # bytes that were delivered of the first one ahead

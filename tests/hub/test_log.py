@@ -83,7 +83,7 @@ class Model:
         """Follow the log by stretches that are not ``origin``'s."""
         found = bytearray()
         while position < self.log.head:
-            start, stop = self.log.stretch(position, origin)
+            start, stop = self.log.stretch(position, frozenset({origin}))
             assert position <= start <= stop
             assert stop > position, "no progress"
             found += self.log.read(start)[: stop - start]
@@ -219,34 +219,34 @@ class TestStretch:
         model.append(1, message(40))
         model.append(2, message(50), message(60))
         model.append(1, message(70))
-        assert model.log.stretch(0, 1) == (40, 150)
-        assert model.log.stretch(0, 2) == (0, 40)
-        assert model.log.stretch(40, 2) == (150, 220)
-        assert model.log.stretch(0, 3) == (0, 220)
+        assert model.log.stretch(0, frozenset({1})) == (40, 150)
+        assert model.log.stretch(0, frozenset({2})) == (0, 40)
+        assert model.log.stretch(40, frozenset({2})) == (150, 220)
+        assert model.log.stretch(0, frozenset({3})) == (0, 220)
 
     def test_from_inside_a_message_of_another(self, model: Model) -> None:
         model.append(2, message(50))
         model.append(1, message(40))
-        assert model.log.stretch(20, 1) == (20, 50)
+        assert model.log.stretch(20, frozenset({1})) == (20, 50)
 
     def test_ends_with_the_segment(self, model: Model) -> None:
         model.append(1, message(300))
         model.append(2, message(300))
-        assert model.log.stretch(0, 1) == (300, 300)
-        assert model.log.stretch(300, 1) == (300, 600)
+        assert model.log.stretch(0, frozenset({1})) == (300, 300)
+        assert model.log.stretch(300, frozenset({1})) == (300, 600)
 
     def test_from_where_own_was_appended_later(self, model: Model) -> None:
         model.append(1, message(40))
         position = model.log.head
         model.append(1, message(40))
         model.append(2, message(40))
-        assert model.log.stretch(position, 1) == (80, 120)
+        assert model.log.stretch(position, frozenset({1})) == (80, 120)
 
     def test_looks_ahead_no_further_than_needed(self) -> None:
         model = Model(segment=8 * STRETCH)
         while model.log.head < 6 * STRETCH:
             model.append(2, message(RUN))
-        start, stop = model.log.stretch(0, 1)
+        start, stop = model.log.stretch(0, frozenset({1}))
         assert start == 0
         assert STRETCH <= stop <= STRETCH + RUN
 

@@ -22,7 +22,7 @@ class FakePeer:
 
     def __init__(self, number: int, log: Log, took_at: float) -> None:
         self.identity = Identity(number, "fake")
-        self.cursor = Cursor(log, number)
+        self.cursor = Cursor(log, frozenset({number}))
         self.state = State.LIVE
         self.took_at = took_at
         self.known: bool | None = True

@@ -303,7 +303,7 @@ class TestOvertaken:
             number += 1
         # The message for which there was no room any more came after it was gone.
         assert before == number - 1
-        assert hub.counters.missed == {Miss.OVERTAKEN: before - 2, Miss.MUTED: 0}
+        assert {k: v for k, v in hub.counters.missed.items() if v} == {Miss.OVERTAKEN: before - 2}
 
     def test_nobody_else_is_harmed(self, any_hub: Hub) -> None:
         fast = any_hub.connect()
@@ -451,7 +451,7 @@ class TestNeverReadsAgain:
         assert hub.counters.missed[Miss.MUTED] == 0
         client.lose()
         # It had one whole and a part of the next.
-        assert hub.counters.missed == {Miss.MUTED: 4, Miss.OVERTAKEN: 0}
+        assert {k: v for k, v in hub.counters.missed.items() if v} == {Miss.MUTED: 4}
 
     def test_one_that_closed_has_missed_nothing(self, hub: Hub) -> None:
         other, client = hub.connect(), hub.connect(room=100)

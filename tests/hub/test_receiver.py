@@ -1,9 +1,10 @@
 """The receiver: the same runs, however the bytes are cut and whoever uses the log in between."""
 
 import random
+from collections import Counter
 from collections.abc import Iterator
-from itertools import pairwise
-from typing import Any
+from itertools import accumulate, pairwise
+from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import given
@@ -12,10 +13,11 @@ from hypothesis import strategies as st
 from alphapulse_relay.hub import receiver as module
 from alphapulse_relay.hub.log import Log
 from alphapulse_relay.hub.receiver import GATHER_SIZE, RECEIVE_SIZE, MessageRunReceiver
+from alphapulse_relay.protocol_v2.compression import compress
 from alphapulse_relay.protocol_v2.errors import Rejection, WireError
 from alphapulse_relay.protocol_v2.framing import Level, Rules, Run, split
-from alphapulse_relay.protocol_v2.header import checksum
-from tests.hub.fakes import memory_log, BROKEN, WINDOW, message, messages
+from alphapulse_relay.protocol_v2.header import build_message, checksum
+from tests.hub.fakes import BROKEN, WINDOW, memory_log, message, messages
 from tests.support import MANIFEST, SAMPLES
 
 LARGE = 8 * (1 << 21)
@@ -313,10 +315,10 @@ def test_rules_are_the_receiver_s() -> None:
 
 def test_it_is_to_be_subclassed() -> None:
     receiver = MessageRunReceiver()
-    receiver.log, receiver.rules = memory_log(WINDOW), Rules()
+    receiver.log, receiver.rules = memory_log(WINDOW), Rules(aside=True)
     bad = bytearray(message(64))
     bad[40] ^= 1
-    for data in (message(64), bytes(bad), BROKEN):
+    for data in (message(64), bytes(bad), CONTROL, BROKEN):
         with pytest.raises(NotImplementedError):
             receiver.dataReceived(data)
 
@@ -331,3 +333,271 @@ def test_nothing_is_taken_once_it_is_over() -> None:
     receiver.dataReceived(message())
     assert receiver.calls == []
     assert receiver.log.head == 0
+
+
+def sealed(data: bytes) -> bytes:
+    """Set the checksum."""
+    return data[:28] + checksum(data).to_bytes(4, "little") + data[32:]
+
+
+def compressed(plain: bytes) -> bytes:
+    small = compress(sealed(plain))
+    assert small is not None
+    return small
+
+
+def control(size: int = 60, number: int = 0) -> bytes:
+    data = message(size, number)
+    return sealed(data[:4] + b"\x04" + data[5:])
+
+
+def of_domain_3(data: bytes) -> bytes:
+    return sealed(data[:4] + b"\x03" + data[5:])
+
+
+CONTROL = control()
+NO_FRAME = build_message(b"no frame", source=20, sequence=0, timestamp=0, flags=1)
+AT_MOST = 100_000
+"""The limit of a message where control and compressed ones are set aside."""
+
+
+class Piece(NamedTuple):
+    """What is sent, what is to come of it, and why it is dropped if nothing is."""
+
+    data: bytes
+    comes: tuple[str, bytes] | None
+    reason: Rejection | None = None
+
+
+def plain(size: int, number: int) -> Piece:
+    data = message(size, number)
+    return Piece(data, ("message", data))
+
+
+def packed(size: int, number: int) -> Piece:
+    data = message(size, number)
+    return Piece(compressed(data), ("message", data))
+
+
+def spoilt(size: int, kind: int) -> Piece:
+    data = message(size)
+    crc = bytes([data[28] ^ 1])
+    return [
+        Piece(data[:28] + crc + data[29:], None, Rejection.CHECKSUM),
+        Piece(of_domain_3(data), None, Rejection.DOMAIN),
+        Piece(NO_FRAME, None, Rejection.COMPRESSION),
+        Piece(compressed(of_domain_3(message(500))), None, Rejection.DOMAIN),
+        Piece(compressed(message(AT_MOST + 1)), None, Rejection.COMPRESSION),
+        Piece(CONTROL[:-1] + b"~", None, Rejection.CHECKSUM),
+    ][kind]
+
+
+def spoken(size: int, number: int) -> Piece:
+    data = control(size, number)
+    return Piece(data, ("control", data))
+
+
+sizes = st.integers(32, 300) | st.integers(GATHER_SIZE - 2, 9000)
+numbers = st.integers(0, 1 << 30)
+mixed = st.lists(
+    st.one_of(
+        st.builds(plain, sizes, numbers),
+        st.builds(spoken, sizes, numbers),
+        st.builds(packed, st.integers(200, 400) | st.just(AT_MOST), numbers),
+        st.builds(spoilt, st.integers(40, 300), st.integers(0, 5)),
+    ),
+    max_size=12,
+)
+
+
+class Talker(Receiver):
+    """Remembers what comes in order, each message on its own."""
+
+    def __init__(self) -> None:
+        super().__init__(memory_log(LARGE), Rules(max_message=AT_MOST, aside=True))
+        self.came: list[tuple[str, bytes]] = []
+        self.ends: list[int] = []
+
+    def runReceived(self, run: memoryview, messages: int, received_at: float) -> None:
+        self.came += [("message", data) for data in split(bytes(run))]
+        super().runReceived(run, messages, received_at)
+
+    def controlReceived(self, message: bytes) -> None:
+        assert isinstance(message, bytes)
+        self.calls.append("control")
+        self.came.append(("control", message))
+        self.ends.append(self.stream_offset)
+        # Another connection's bytes, where the rest of this one's chunk was.
+        self.log.space(RECEIVE_SIZE)[:] = bytes(RECEIVE_SIZE)
+
+
+def dropped(stream: list[Piece]) -> list[tuple[int, Rejection]]:
+    starts = accumulate((len(piece.data) for piece in stream), initial=0)
+    pairs = zip(starts, stream, strict=False)
+    return [(start, piece.reason) for start, piece in pairs if piece.reason]
+
+
+class TestAside:
+    @given(mixed, st.sampled_from([feed_as_stream, feed_as_buffer]), st.data())
+    def test_any_cut_gives_the_same_in_the_same_order(
+        self, stream: list[Piece], feed: Any, draw: st.DataObject
+    ) -> None:
+        data, receiver = b"".join(piece.data for piece in stream), Talker()
+        cuts = draw.draw(st.lists(st.integers(0, len(data)), max_size=12))
+        for start, stop in pairwise([0, *sorted(cuts), len(data)]):
+            feed(receiver, data[start:stop])
+        assert receiver.came == [piece.comes for piece in stream if piece.comes]
+        assert receiver.rejected == Counter(reason for _, reason in dropped(stream))
+        assert set(receiver.first) <= {start for start, _ in dropped(stream)}
+        assert receiver.first[:1] == [start for start, _ in dropped(stream)][:1]
+        assert (receiver.stream_offset, receiver.torn) == (len(data), 0)
+        ends = accumulate(len(piece.data) for piece in stream)
+        spoken = zip(ends, stream, strict=True)
+        assert receiver.ends == [
+            end for end, piece in spoken if piece.comes and piece.comes[0] == "control"
+        ]
+
+    @given(mixed.filter(lambda stream: sum(len(piece.data) for piece in stream) < 3000))
+    def test_byte_by_byte_each_place_is_told(self, stream: list[Piece]) -> None:
+        data, receiver = b"".join(piece.data for piece in stream), Talker()
+        for piece in pieces(data, 1):
+            feed_as_buffer(receiver, piece)
+        assert receiver.first == [start for start, _ in dropped(stream)]
+        assert receiver.came == [piece.comes for piece in stream if piece.comes]
+
+    @given(mixed, st.integers(0, 40))
+    def test_a_torn_or_broken_end(self, stream: list[Piece], kept: int) -> None:
+        data, receiver = b"".join(piece.data for piece in stream), Talker()
+        feed_as_stream(receiver, data + CONTROL[:kept])
+        assert receiver.torn == kept
+        assert receiver.torn_error().offset == len(data)
+        broken = Talker()
+        feed_as_stream(broken, data + BROKEN)
+        assert places(broken) == [(Rejection.MAGIC, len(data))]
+        assert broken.came == receiver.came
+
+    def test_calls_come_in_the_order_of_the_stream(self, feed: Any) -> None:
+        receiver = Talker()
+        good = message()
+        data = [good, CONTROL, good, good, compressed(message(500)), NO_FRAME, CONTROL, BROKEN]
+        feed(receiver, b"".join(data))
+        expected = ["run", "control", "run", "run", "rejected", "control", "broken"]
+        assert receiver.calls == expected
+        assert receiver.messages == 4
+
+    def test_an_expanded_one_overwrites_nothing_that_follows(self, feed: Any) -> None:
+        receiver, large = Talker(), message(AT_MOST, 7)
+        run = [*messages(3), large, *messages(20)]
+        feed(receiver, b"".join([*run[:3], compressed(large), *run[4:]]))
+        assert list(split(bytes(receiver.got))) == run
+
+    @pytest.mark.parametrize("size", [GATHER_SIZE - 1, GATHER_SIZE, RECEIVE_SIZE + 1, AT_MOST])
+    @pytest.mark.parametrize("first", [10, 40, 3000])
+    def test_a_large_control_message(self, feed: Any, size: int, first: int) -> None:
+        receiver, large = Talker(), control(size)
+        data = message() + large + message()
+        feed(receiver, data[:first])
+        feed(receiver, data[first:])
+        assert receiver.calls == ["run", "control", "run"]
+        assert receiver.came[1] == ("control", large)
+
+    def test_a_fault_within_an_expanded_one_is_at_its_place_in_the_stream(self) -> None:
+        receiver = Talker()
+        receiver.rules = Rules(Level.STRICT, aside=True)
+        bad = build_message(b"\x15\x00" * 99 + b"\x15", source=20, sequence=1, timestamp=1)
+        feed_as_stream(receiver, message() + compressed(bad) + message())
+        assert receiver.rejected == {Rejection.TLV: 1}
+        assert receiver.first == [64]
+        assert receiver.messages == 2
+
+    def test_what_had_no_checksum_has_none_where_strict_wants_one(self) -> None:
+        receiver, data = Talker(), compressed(message(500))
+        receiver.rules = Rules(Level.STRICT, aside=True)
+        feed_as_stream(receiver, data + data[:28] + bytes(4) + data[32:])
+        assert (receiver.messages, receiver.rejected) == (1, {Rejection.CHECKSUM: 1})
+        assert receiver.first == [len(data)]
+
+    @pytest.mark.parametrize("level", Level)
+    def test_at_every_level(self, level: Level) -> None:
+        receiver = Talker()
+        receiver.rules = Rules(level, aside=True)
+        feed_as_stream(receiver, CONTROL + compressed(message(500)))
+        assert receiver.calls == ["control", "run"]
+
+    @pytest.mark.parametrize("where", ["control", "run", "expanded"])
+    def test_nothing_more_is_taken_once_it_is_over(self, feed: Any, where: str) -> None:
+        class Leaver(Talker):
+            def controlReceived(self, message: bytes) -> None:
+                super().controlReceived(message)
+                self.ended = where == "control"
+
+            def runReceived(self, run: memoryview, messages: int, received_at: float) -> None:
+                super().runReceived(run, messages, received_at)
+                self.ended = where == "run" or (where == "expanded" and len(run) == 500)
+
+        receiver = Leaver()
+        data = [CONTROL, message(), CONTROL, compressed(message(500)), message(), CONTROL, BROKEN]
+        feed(receiver, b"".join(data))
+        feed(receiver, message())
+        expected = {
+            "control": ["control"],
+            "run": ["control", "run"],
+            "expanded": ["control", "run", "control", "run"],
+        }
+        assert receiver.calls == expected[where]
+        assert receiver.torn == 0
+
+    def test_a_run_that_ends_it_in_front_of_a_break(self, receiver: Receiver) -> None:
+        def run_received(run: memoryview, messages: int, received_at: float) -> None:
+            receiver.ended = True
+
+        receiver.runReceived = run_received  # type: ignore[method-assign]
+        feed_as_stream(receiver, message() + BROKEN)
+        assert receiver.broken == []
+
+    def test_one_whose_place_is_given_up_while_room_is_made(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        receiver = Talker()
+        space = receiver.getBuffer()
+        data = compressed(message(500))
+        space[: len(data)] = data
+        original = Log.space
+
+        def giving_up(log: Log, need: int) -> memoryview:
+            receiver.ended = need == 500
+            return original(log, need)
+
+        monkeypatch.setattr(Log, "space", giving_up)
+        receiver.bufferUpdated(len(data))
+        assert receiver.ended
+        assert receiver.calls == []
+
+    def test_many_control_messages_in_a_chunk_cost_a_copy_of_each(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        copied = []
+
+        class Copy(bytearray):
+            def __init__(self, source: Any = b"") -> None:
+                super().__init__(source)
+                copied.append(len(self))
+
+        class Quiet(Talker):
+            def controlReceived(self, message: bytes) -> None:
+                self.calls.append("control")
+
+        receiver, data = Quiet(), (CONTROL + message()) * 500
+        monkeypatch.setattr(module, "bytearray", Copy, raising=False)
+        spaces = []
+        original = Log.space
+
+        def space(log: Log, need: int) -> memoryview:
+            spaces.append(need)
+            return original(log, need)
+
+        monkeypatch.setattr(Log, "space", space)
+        feed_as_buffer(receiver, data)
+        assert receiver.calls == ["control", "run"] * 500
+        assert sum(copied) <= len(data)
+        assert sum(spaces) <= 2 * RECEIVE_SIZE + len(data)

@@ -15,7 +15,7 @@ STEP = WINDOW // MEASURES_PER_WINDOW
 class FakePeer:
     def __init__(self, log: Log, number: int) -> None:
         self.identity = Identity(number, "fake")
-        self.cursor = Cursor(log, number)
+        self.cursor = Cursor(log, frozenset({number}))
 
 
 class Scene:

@@ -23,6 +23,7 @@ def built(
     with_checksum: bool,
     domain: int,
     source: int,
+    flags: int,
     damage: tuple[int, int] | None,
 ) -> bytes:
     message = build_message(
@@ -31,6 +32,7 @@ def built(
         sequence=sequence,
         timestamp=sequence,
         domain=domain,
+        flags=flags,
         with_checksum=with_checksum,
     )
     return damaged(message, damage)
@@ -46,6 +48,7 @@ messages = st.builds(
     st.booleans(),
     st.sampled_from([2, 2, 2, 1, 4]),
     st.integers(0, 255),
+    st.sampled_from([0, 0, 0, 1, 2, 255]),
     damages,
 )
 rules = st.builds(
@@ -54,5 +57,5 @@ rules = st.builds(
     domains=st.sampled_from([frozenset({2}), frozenset({1, 2, 3})]),
     tlv_types=st.just(frozenset(range(128))),
     max_message=st.sampled_from([64, 1000, 1 << 20]),
-    refused=st.sampled_from([frozenset(), frozenset({4})]),
+    aside=st.booleans(),
 )

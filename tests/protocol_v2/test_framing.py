@@ -277,6 +277,79 @@ class TestCheck:
         assert sum(moved) == run.accepted == 3 * 500 * len(signal())
 
 
+CONTROL, COMPRESSED = signal(domain=4), signal(b"any bytes", flags=0xFF)
+apart = st.sampled_from([CONTROL, COMPRESSED, signal(domain=4, flags=1), without_checksum(CONTROL)])
+
+
+class TestAside:
+    @pytest.mark.parametrize("level", Level)
+    @pytest.mark.parametrize(
+        "message",
+        [CONTROL, COMPRESSED, without_checksum(CONTROL), signal(domain=3, flags=1),
+         signal(b"", domain=4)],
+    )  # fmt: skip
+    def test_ends_the_run_right_before_it(self, level, message):
+        good, bad = signal(), wrong_checksum(COMPRESSED)
+        data = good + bad + good + message + b"whatever"
+        run, chunk = check_one(data, Rules(level, aside=True))
+        before = 2 * len(good) + len(bad)
+        assert (run.accepted, run.messages) == (2 * len(good), 2)
+        assert (run.consumed, run.aside, run.broken) == (before, len(message), None)
+        assert chunk[: run.accepted] == good * 2
+        assert chunk[before:] == data[before:]
+
+    @pytest.mark.parametrize("level", Level)
+    @pytest.mark.parametrize("message", [CONTROL, COMPRESSED])
+    def test_a_wrong_checksum_is_as_in_any_other(self, level, message):
+        run, _ = check_one(signal() + wrong_checksum(message) + signal(), Rules(level, aside=True))
+        assert (run.messages, run.aside, run.rejected) == (2, 0, {Rejection.CHECKSUM: 1})
+        assert run.first.offset == len(signal())
+
+    @pytest.mark.parametrize("level", Level)
+    @pytest.mark.parametrize("message", [CONTROL, COMPRESSED])
+    def test_only_a_whole_one(self, level, message):
+        rules = Rules(level, aside=True)
+        for size in range(len(message)):
+            assert check_one(message[:size], rules)[0] == Run(0, 0, 0, {}, None, None)
+        assert check_one(message, rules)[0].aside == len(message)
+
+    def test_only_of_a_sound_size(self):
+        run, _ = check_one(CONTROL, Rules(max_message=len(CONTROL) - 1, aside=True))
+        assert (run.aside, run.broken.reason) == (0, Rejection.SIZE)
+
+    @pytest.mark.parametrize("version", [0, 2, 20, 255])
+    def test_byte_7_of_a_legacy_writer_says_nothing(self, version):
+        message = Header(2, version, 0, 1, 1, 2, 0, 0).pack()
+        assert check_one(message, Rules(aside=True))[0] == Run(32, 32, 1, {}, None, None)
+
+    @pytest.mark.parametrize("level", [Level.FRAMING, Level.CHECKSUM])
+    def test_they_are_like_any_other_where_it_is_not_asked_for(self, level):
+        rules = Rules(level, domains=frozenset({2, 4}))
+        run, _ = check_one(CONTROL + COMPRESSED, rules)
+        assert (run.messages, run.aside) == (2, 0)
+
+    @given(st.lists(pieces | apart.map(Piece), max_size=8), levels)
+    def test_going_on_behind_each_finds_all(self, stream, level):
+        rules, found, position = Rules(level, aside=True), [], 0
+        messages = [piece.message for piece in stream]
+        data = bytearray(b"".join(messages))
+        while position < len(data):
+            with memoryview(data)[position:] as view:
+                run = check(view, len(view), rules)
+                found += split(bytes(view[: run.accepted]))
+                position += run.consumed + run.aside
+                found += [bytes(view[run.consumed :][: run.aside])] if run.aside else []
+        assert found == [
+            message
+            for message in messages
+            if check_one(message, rules)[0].aside or check_one(message, rules)[0].messages
+        ]
+
+    def test_a_reader_gives_them_as_they_are(self):
+        data = [CONTROL, signal(), COMPRESSED]
+        assert list(MessageReader().feed(b"".join(data))) == data
+
+
 class TestMessageReader:
     @given(valid_bytes | any_bytes, levels, st.data())
     def test_any_cut_gives_the_same(self, data, level, draw):

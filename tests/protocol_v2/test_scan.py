@@ -26,7 +26,8 @@ def checked(data: bytes, rules: Rules, skim: Any) -> tuple[object, ...]:
         patch.setattr(framing, "_skim", skim)
         run = check(memoryview(chunk), len(chunk), rules)
     told = [repr(error) for error in (run.first, run.broken)]
-    return run.accepted, run.consumed, run.messages, run.rejected, told, bytes(chunk)
+    counts = run.accepted, run.consumed, run.aside, run.messages, run.rejected
+    return *counts, told, bytes(chunk)
 
 
 @given(
@@ -50,6 +51,18 @@ def test_samples_are_the_same_with_and_without(name: str, level: Level) -> None:
     assert checked(data, rules, _scan.skim) == checked(data, rules, framing._skim_nothing)
 
 
+@pytest.mark.parametrize("aside", [False, True])
+@pytest.mark.parametrize("version", [0, 1, 2, 255])
+@pytest.mark.parametrize("flags", [0, 1, 2, 254, 255])
+def test_compressed_ones_are_left_where_they_are_set_aside(
+    flags: int, version: int, aside: bool
+) -> None:
+    message = framing_message(0, bytes([2, version, 255, flags]))
+    compressed = version == 1 and flags % 2 == 1
+    skimmed = _scan.skim(message, 0, 32, Rules(aside=aside).compiled)
+    assert skimmed == ((0, 0) if aside and compressed else (32, 1))
+
+
 @pytest.mark.parametrize("payload", [2**n + d for n in (8, 15, 16, 20) for d in (-1, 0, 1)])
 def test_sizes_around_those_of_integers(payload: int) -> None:
     """Where a length in the compiled code might be too narrow."""
@@ -68,8 +81,8 @@ def test_sizes_that_no_message_has(size: int) -> None:
     assert _scan.skim(bytes(header) + bytes(100), 0, 132, rules.compiled) == (0, 0)
 
 
-def framing_message(payload: int) -> bytes:
-    header = bytearray(bytes.fromhex("efbeadde") + bytes([2]) + bytes(27))
+def framing_message(payload: int, fields: bytes = bytes([2, 0, 0, 0])) -> bytes:
+    header = bytearray(bytes.fromhex("efbeadde") + fields + bytes(24))
     header[24:28] = payload.to_bytes(4, "little")
     body = bytes(payload)
     crc = zlib.crc32(body, zlib.crc32(header[:28]))
@@ -121,3 +134,20 @@ class TestChecksum:
 
     def test_by_an_unknown_method(self) -> None:
         assert not _scan.use(b"abacus")
+
+
+class TestCheckRun:
+    @pytest.mark.parametrize("size", [32, 33, 100, 1 << 20])
+    def test_is_the_checksum_with_its_field_added(self, size: int) -> None:
+        run = random.Random(size).randbytes(size)
+        expected = zlib.crc32(run[32:], zlib.crc32(run[:28])) ^ int.from_bytes(run[28:32], "little")
+        for data in (run, bytearray(run), memoryview(b"x" + run)[1:]):
+            assert _scan.check_run(data) == expected
+
+    def test_is_0_for_one_sound_message_and_for_none(self) -> None:
+        assert _scan.check_run(framing_message(100)) == _scan.check_run(b"") == 0
+
+    @pytest.mark.parametrize("size", [1, 31])
+    def test_of_less_than_a_header(self, size: int) -> None:
+        with pytest.raises(ValueError, match="32 bytes"):
+            _scan.check_run(bytes(size))

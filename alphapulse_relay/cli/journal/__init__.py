@@ -1,0 +1,1 @@
+"""``signal-relay journal``: what a relay has kept, read from its files."""

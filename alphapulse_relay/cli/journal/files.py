@@ -1,0 +1,75 @@
+"""The way to a journal's files, and what to tell a person when they cannot be read.
+
+Knows the journal room and the words for what goes wrong with it.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from alphapulse_relay.cli.connection import DEFAULT_SOCKET
+from alphapulse_relay.cli.numbers import counted
+from alphapulse_relay.cli.words import Failure, say
+from alphapulse_relay.journal.format import FormatError
+from alphapulse_relay.journal.reader import Journal, Lost
+
+DEFAULT_JOURNAL = str(Path(DEFAULT_SOCKET).parent / "journal")
+_NAME_IT = "name the directory with --journal"
+
+
+def journal_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the option that names the journal's directory."""
+    return click.option(
+        "--journal",
+        "-j",
+        "directory",
+        type=click.Path(path_type=Path),
+        default=DEFAULT_JOURNAL,
+        envvar="SIGNAL_RELAY_JOURNAL",
+        show_default=True,
+        show_envvar=True,
+        help="The journal's directory.",
+    )(command)
+
+
+def open_journal(
+    directory: Path,
+    *,
+    verify: Literal["none", "all"] = "none",
+    progress: Callable[[int, int], object] = lambda _done, _all: None,
+) -> Journal:
+    """Read a journal; raises :class:`Failure` with what to do if there is none."""
+    try:
+        return Journal.open(directory, verify=verify, progress=progress)
+    except (FileNotFoundError, NotADirectoryError):
+        raise Failure(f"no journal: there is no directory {directory}: {_NAME_IT}") from None
+    except PermissionError as error:
+        where = error.filename or directory
+        raise Failure(f"no permission to read {where}: its group may, join that") from None
+    except FormatError as error:
+        raise Failure(f"{error}: {_NAME_IT}" if "holds no" in str(error) else str(error)) from None
+
+
+@contextmanager
+def progress_bar(what: str) -> Iterator[Callable[[int, int], object]]:
+    """Show on a terminal's standard error how much is done."""
+    console = Console(stderr=True)
+    columns = (TextColumn(what), BarColumn(), TimeRemainingColumn())
+    shown = console.is_terminal
+    with Progress(*columns, console=console, disable=not shown, transient=True) as progress:
+        task = progress.add_task(what, total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
+def tell_lost(lost: list[Lost]) -> None:
+    """Say what could not be had, and fail if that is anything."""
+    for each in lost:
+        say(f"positions {each.start} to {each.stop} are lost: {each.reason}")
+    if lost:
+        missing = sum(each.stop - each.start for each in lost)
+        raise Failure(f"{counted(missing, 'byte', ',')} of the journal could not be had")

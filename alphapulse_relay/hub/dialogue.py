@@ -1,0 +1,196 @@
+"""What a peer says to the relay itself, and what it is answered.
+
+Knows the meaning of control messages; how they come and go the connection knows, where messages lie
+the log.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from typing import TYPE_CHECKING, assert_never
+
+from twisted.internet.interfaces import IDelayedCall
+
+from alphapulse_relay.hub.history import LastMatching, position_at, position_of_last
+from alphapulse_relay.hub.retransmission import Retransmission
+from alphapulse_relay.hub.subscribed import SubscribedCursor
+from alphapulse_relay.hub.subscription import Subscription, origin_of_name
+from alphapulse_relay.protocol_v2.control import (
+    Ack,
+    ControlError,
+    ErrorCode,
+    ErrorMessage,
+    Heartbeat,
+    RecoveryRequest,
+    Start,
+    Subscribe,
+    Wish,
+    parse_control,
+)
+from alphapulse_relay.protocol_v2.errors import Rejection, WireError
+from alphapulse_relay.protocol_v2.selection import last_sequences
+
+if TYPE_CHECKING:
+    from alphapulse_relay.hub.protocol import SignalRelayProtocol
+
+HEARTBEAT_SECONDS = 5.0
+"""Silence after which a peer that wishes it is sent a Heartbeat."""
+
+
+class RequestError(Exception):
+    """What was asked for cannot be had; the peer is told so, and keeps what it had."""
+
+    def __init__(self, code: ErrorCode, text: str) -> None:
+        super().__init__(text)
+        self.code = code
+
+
+class Dialogue:
+    """One peer's."""
+
+    def __init__(self, peer: SignalRelayProtocol) -> None:
+        self.name = ""
+        self.subscription = Subscription(Subscribe(), None)
+        self._peer = peer
+        self._factory = peer.factory
+        self._log = peer.log
+        self._unsynced: deque[tuple[int, Ack]] = deque()
+        self._heartbeat: IDelayedCall | None = None
+        self._silent_since = -1  # bytes that had been delivered
+
+    @property
+    def acknowledges(self) -> bool:
+        """Whether the peer is told what of its messages has arrived."""
+        return Wish.ACKNOWLEDGE in self.subscription.wishes
+
+    def received(self, message: bytes, offset: int) -> None:
+        """Do what a control message asks for, or tell the peer why not.
+
+        ``offset`` is where it began in the peer's stream.
+        """
+        try:
+            self._carry_out(message)
+        except (ControlError, RequestError) as error:
+            self._factory.refused_control(self._peer, WireError(Rejection.CONTROL, offset, str(error)))
+            self._peer.say(ErrorMessage(error.code, str(error)))
+
+    def _carry_out(self, message: bytes) -> None:
+        content = parse_control(message)
+        if isinstance(content, Subscribe):
+            self._subscribe(content)
+        elif isinstance(content, RecoveryRequest):
+            self._peer.listen().retransmit(Retransmission(self._log, self._peer.origins, content))
+            self._peer.speak()
+        elif isinstance(content, Heartbeat):
+            self._peer.say(Heartbeat(time.time_ns(), 0))
+        else:
+            kind = type(content).__name__
+            raise RequestError(ErrorCode.MALFORMED, f"{kind} is for the relay to say")
+
+    def _subscribe(self, asked: Subscribe) -> None:
+        position, search = self._start(asked)
+        if Wish.ACKNOWLEDGE in asked.wishes and not self._log.storage.durable:
+            raise RequestError(
+                ErrorCode.NOT_DURABLE, "nothing can be acknowledged: the journal has failed"
+            )
+        self._take_name(asked.name)
+        self.subscription = Subscription(asked, self._factory.filters.filter_for(asked))
+        cursor = self._peer.follow(self.subscription, position)
+        if search is None:
+            cursor.outgoing.add(cursor.sync)
+        else:
+            cursor.search(search)
+        self._beat()
+        self._peer.speak()
+
+    def _start(self, asked: Subscribe) -> tuple[int, LastMatching | None]:
+        """Return where a subscription begins, or a search for it."""
+        log = self._log
+        if asked.start is Start.LIVE:
+            return log.head, None
+        if asked.start is Start.TIME:
+            return position_at(log, asked.start_value), None
+        if asked.start is Start.LAST:
+            wanted = self._factory.filters.filter_for(asked)
+            if wanted is None or not asked.start_value:
+                return position_of_last(log, asked.start_value), None
+            return log.head, LastMatching(log, wanted.selector, asked.start_value)
+        if asked.start is Start.POSITION:
+            return self._position(asked), None
+        assert_never(asked.start)
+
+    def _position(self, asked: Subscribe) -> int:
+        log, position = self._log, asked.start_value
+        if asked.epoch not in (0, log.epoch):
+            raise RequestError(
+                ErrorCode.WRONG_EPOCH,
+                f"the bookmark is of epoch {asked.epoch}, this journal is {log.epoch}",
+            )
+        if position > log.head:
+            raise RequestError(
+                ErrorCode.NOT_KEPT, f"position {position} is beyond the head, {log.head}"
+            )
+        return position if log.gap_at(position) else log.boundary(position)
+
+    def _take_name(self, name: str) -> None:
+        if name == self.name:
+            return
+        if self.name:
+            raise RequestError(
+                ErrorCode.MALFORMED, f"this connection has the name {self.name!r} already"
+            )
+        holder = self._factory.names.setdefault(name, self._peer)
+        if holder is not self._peer:
+            raise RequestError(
+                ErrorCode.NAME_TAKEN, f"peer {holder.identity} has the name {name!r}"
+            )
+        self.name = name
+        self._peer.publish_as(origin_of_name(name))
+
+    # What it publishes
+
+    def acknowledge(self, start: int, stop: int) -> None:
+        """Tell the peer, or note to do so, that what it published there is in the journal."""
+        run = self._log.read(start)[: stop - start]
+        for source, (sequence, end) in last_sequences(run).items():
+            self._unsynced.append((stop, Ack(source, sequence, start + end)))
+        self.synced()
+
+    def synced(self) -> None:
+        """Tell the peer what can be told by now."""
+        durable, said = self._log.storage.acknowledged(self._log.head), False
+        while self._unsynced and self._unsynced[0][0] <= durable:
+            self._peer.listen().outgoing.add(self._unsynced.popleft()[1])
+            said = True
+        if said:
+            self._peer.speak()
+        self._factory.awaits_sync(self, bool(self._unsynced))
+
+    # Time
+
+    def _beat(self) -> None:
+        """Begin to watch for silence, or stop."""
+        self.stop()
+        if Wish.HEARTBEATS in self.subscription.wishes:
+            self._heartbeat = self._factory.clock.callLater(HEARTBEAT_SECONDS, self._look_at_silence)
+
+    def _look_at_silence(self) -> None:
+        self._heartbeat = self._factory.clock.callLater(HEARTBEAT_SECONDS, self._look_at_silence)
+        delivered = self._peer.cursor.bytes_out
+        if delivered == self._silent_since:
+            self._peer.say(Heartbeat(time.time_ns(), 0))
+        self._silent_since = delivered
+
+    def stop(self) -> None:
+        """Say nothing more by itself."""
+        if self._heartbeat is not None:
+            self._heartbeat.cancel()
+            self._heartbeat = None
+
+    def leave(self) -> None:
+        """Give back what it has of the hub."""
+        self.stop()
+        self._factory.awaits_sync(self, False)
+        if self.name:
+            del self._factory.names[self.name]

@@ -1,0 +1,339 @@
+"""The cursor of a peer that speaks control: from where it asked, what it asked for, and what the relay
+has to say in between.
+
+What is sent is made up here; that it is sent, and when, is the connection's business.
+"""
+
+from collections.abc import Callable
+
+from alphapulse_relay.hub.cursor import NOTHING, Cursor
+from alphapulse_relay.hub.history import LastMatching
+from alphapulse_relay.hub.log import STRETCH, Log
+from alphapulse_relay.hub.outgoing import Outgoing
+from alphapulse_relay.hub.peer import Miss
+from alphapulse_relay.hub.retransmission import Retransmission
+from alphapulse_relay.hub.segment import Origins
+from alphapulse_relay.hub.subscription import COMPRESSED_SIZE, Batch, Compressor, Subscription
+from alphapulse_relay.protocol_v2.control import (
+    Gap,
+    GapReason,
+    SequenceSync,
+    SyncState,
+    Wish,
+)
+from alphapulse_relay.protocol_v2.framing import message_size
+
+SKIP_BEHIND = 1 << 20
+"""Bytes behind the head from which on a peer that wishes it is moved there: more than sockets hold, so
+that nobody skips who reads."""
+SYNC_EVERY = 1 << 20
+"""Bytes of the log after which a peer is told its position though nothing in them was for it."""
+MISSES = {
+    GapReason.RETENTION: Miss.OVERTAKEN,
+    GapReason.SKIPPED: Miss.SKIPPED,
+    GapReason.DAMAGE: Miss.DAMAGED,
+}
+"""What the counters call the reasons of gaps."""
+
+
+class SubscribedCursor(Cursor):
+    """Follows the log by a subscription, beginning at ``position``.
+
+    ``before`` is the peer's cursor until now: what it has begun to send is ended first, and what was
+    delivered by it counts on. ``missed(reason, messages)`` is told what will not be sent.
+    """
+
+    def __init__(
+        self,
+        log: Log,
+        origins: Origins,
+        subscription: Subscription,
+        compressor: Compressor,
+        before: Cursor,
+        position: int,
+        missed: Callable[[Miss, int], None],
+    ) -> None:
+        super().__init__(log, origins)
+        self.subscription = subscription
+        self.outgoing = Outgoing()
+        self.replaying = position != log.head
+        self.whole = subscription.filter is None
+        self.replayed_before = 0
+        self._compressor = compressor
+        self._missed = missed
+        self._first = before.take_rest()  # goes before all else
+        self._batch: Batch | None = None
+        self._offered = 0
+        self._mid = False  # whether it may stand inside a message
+        self._search: LastMatching | None = None
+        self._retransmissions = before.take_retransmissions()
+        self._synced = position
+        wishes = subscription.wishes
+        self._says_positions = Wish.POSITIONS in wishes
+        self._skips = Wish.SKIP_WHEN_BEHIND in wishes
+        self._zstd = Wish.ZSTD in wishes
+        self._stop_at = log.head if Wish.STOP_AT_HEAD in wishes else None
+        self._said_last = False
+        self._by_records = not self.whole or self._says_positions or self._zstd
+        self._sent_before = before.bytes_out, before.messages_out
+        self._begin(position)
+
+    def _begin(self, position: int) -> None:
+        """Stand at a position that may be anywhere in the log, and where a message begins."""
+        log = self._log
+        self._own_end = log.head if position != log.head else 0
+        while (gap := log.gap_at(position)) is not None:
+            self._say_gap(position, *gap)
+            position = gap[0]
+        sent, messages = self._sent_before
+        self._position = position
+        self._bytes_mark = position - sent
+        self._messages_mark = log.messages_before(position) - messages
+        self._counted = position, self._messages_mark + messages
+        self._replay_began = messages
+        self._synced = position
+
+    def search(self, search: LastMatching) -> None:
+        """Begin where a search will end."""
+        self._search, self.replaying = search, True
+
+    def retransmit(self, retransmission: Retransmission) -> None:
+        """Send some messages again, before all that is new."""
+        self._finish_message()
+        self._retransmissions.append(retransmission)
+
+    @property
+    def finished(self) -> bool:
+        """Whether all was sent, and no more is wanted."""
+        return self._said_last and not self._waiting
+
+    @property
+    def replayed(self) -> int:
+        """Messages that were delivered before it came to the head."""
+        return self.messages_out - self._replay_began if self.replaying else self.replayed_before
+
+    @property
+    def at_head(self) -> bool:
+        """Whether there is nothing to deliver, nor to say."""
+        return super().at_head and not self._waiting and self._stop_at is None
+
+    @property
+    def mid_message(self) -> bool:
+        """Whether the next byte to deliver is inside a message."""
+        return bool(self._first) or super().mid_message
+
+    @property
+    def _waiting(self) -> bool:
+        return bool(self._first or self.outgoing or self._retransmissions or self._search)
+
+    @property
+    def sync(self) -> SequenceSync:
+        """What tells a peer where it stands."""
+        state = SyncState.REPLAYING if self.replaying else SyncState.LIVE
+        return SequenceSync(self._log.epoch, self.position, state)
+
+    def next(self) -> memoryview:
+        """Return the next bytes to deliver, or to say; empty if there are none now."""
+        self.wants = None
+        if self._away:
+            return super().next()
+        if self._search is not None and not self._first:
+            self._look_on(self._search)
+        if self.outgoing and not self._first:
+            self._finish_message()
+            self._first += self.outgoing.take()
+        if self._retransmissions and not self._first:
+            self._send_again(self._retransmissions[0])
+        if self._first or self._search is not None or self.wants is not None:
+            return memoryview(self._first)
+        return self._from_log()
+
+    def advance(self, length: int) -> None:
+        """Take note that ``length`` of the next bytes were delivered."""
+        if self._away:
+            super().advance(length)
+        elif self._first:
+            self._first = self._first[length:]
+        elif length < self._offered:
+            self._advance_within(length)
+        else:
+            self._advance_over()
+
+    def move_on(self, stop: int) -> bool:
+        """Go on at ``stop``, with a Gap; it can always be done."""
+        self._search = None
+        self._finish_message()
+        if self._position < stop:
+            self._miss(stop, GapReason.RETENTION)
+        return True
+
+    def take_rest(self) -> bytes:
+        """Return what must be sent before anything else can be; and stand behind it."""
+        self._finish_message()
+        return self._first + self.outgoing.take()
+
+    def take_retransmissions(self) -> list[Retransmission]:
+        """Return what is still to be sent again."""
+        return self._retransmissions
+
+    # Out of the log
+
+    def _from_log(self) -> memoryview:
+        if self._skips and not self.replaying and self._log.head - self._position > SKIP_BEHIND:
+            self._finish_message()
+            self._miss(self._log.head, GapReason.SKIPPED)
+        if self.replaying and self._position == self._log.head:
+            self._arrive()
+        if self._stop_at is not None and self._position >= self._stop_at:
+            return self._say_last()
+        if (gap := self._log.gap_at(self._position)) is not None:
+            self._miss(*gap)
+            return self.next()
+        stop = self._stretch()
+        if self._mid and self._by_records:
+            self._finish_message()
+            return memoryview(self._first)
+        if stop == self._position:
+            return NOTHING if self._position == self._log.head else self._from_log()
+        if not self._log.at_hand(self._position, stop):
+            self.wants = self._position, stop
+            return NOTHING
+        return self._offer(stop)
+
+    def _stretch(self) -> int:
+        """Step over own messages, and return up to where to look now."""
+        if self._own_end > self._position or self._by_records:
+            stop = self._step_over_own()
+        else:
+            stop = self._position + len(self._log.read(self._position)[:STRETCH])
+        return stop if self._stop_at is None else min(stop, self._stop_at)
+
+    def _offer(self, stop: int) -> memoryview:
+        """Return what is to be sent of what lies before ``stop``."""
+        if self._zstd:
+            large = self._first_large(self._position, stop)
+            if large == self._position:
+                return self._offer_compressed(large)
+            stop = large
+        wanted = self.subscription.filter
+        if wanted is None:
+            self._batch = None
+            data = self._log.read(self._position)[: stop - self._position]
+        else:
+            self._batch = wanted.batch(self._log, self._position, stop)
+            data = self._batch.data
+        self._offered = len(data)
+        if not data:
+            self._advance_over()
+        return data
+
+    def _first_large(self, start: int, stop: int) -> int:
+        """Return where the first message begins that is to be compressed; ``stop`` if there is none."""
+        data = self._log.read(start)
+        at = 0
+        while start + at < stop:
+            size = message_size(data[at:])
+            if size >= COMPRESSED_SIZE:
+                return start + at
+            at += size
+        return stop
+
+    def _offer_compressed(self, position: int) -> memoryview:
+        size = message_size(self._log.read(position))
+        wanted = self.subscription.filter
+        if wanted is None or wanted.batch(self._log, position, position + size).data:
+            self._first = self._compressor.compressed(self._log, position)
+            self._offered = size
+            self._position += size
+        else:
+            self._step_over(size, 1)
+        self._delivered()
+        return memoryview(self._first)
+
+    def _advance_within(self, length: int) -> None:
+        """Stand inside what was offered: the rest is found again when there is room for it."""
+        if self._batch is None:
+            self._position += length
+        elif length:
+            position, left_out, messages = self._batch.position_of(length)
+            self._step_over(left_out, messages)
+            self._position = position
+            self._batch = None
+        self._mid = self._mid or bool(length)
+
+    def _advance_over(self) -> None:
+        """Stand behind all that was offered."""
+        batch, self._batch = self._batch, None
+        if batch is None:
+            self._position += self._offered
+            self._mid = self._mid or not self._by_records
+        else:
+            left_out = batch.stop - batch.start - len(batch.data)
+            self._position += len(batch.data)
+            self._step_over(left_out, batch.selection.total - batch.selection.matched)
+            self._mid = False
+        self._delivered()
+
+    def _delivered(self) -> None:
+        """Say where it stands, and take note if that is the head."""
+        if self._position == self._log.head:
+            self._arrive()
+        if self._says_positions and (
+            self._offered or self._position - self._synced >= SYNC_EVERY
+        ):
+            self._synced = self._position
+            self.outgoing.add(self.sync)
+
+    def _say_last(self) -> memoryview:
+        """Say that all was sent."""
+        if not self._said_last:
+            self._said_last = True
+            self._arrive()
+            self.outgoing.add(self.sync)
+        return self.next() if self.outgoing else NOTHING
+
+    def _arrive(self) -> None:
+        if self.replaying:
+            self.replayed_before = self.replayed
+            self.replaying = False
+
+    def _look_on(self, search: LastMatching) -> None:
+        """Look for where to begin, a little further."""
+        self.wants = search.wants()
+        if self.wants is None and search.step():
+            self._search = None
+            self._begin(search.position)
+            self.outgoing.add(self.sync)
+
+    def _send_again(self, retransmission: Retransmission) -> None:
+        """Have some more of what was asked for again sent next."""
+        self.wants = retransmission.wants()
+        if self.wants is None:
+            self._first = retransmission.step()
+            if retransmission.over:
+                self._retransmissions.pop(0)
+                self.outgoing.add(retransmission.response)
+
+    # What will not come
+
+    def _finish_message(self) -> None:
+        """Stand at a boundary: what is begun is to be sent first."""
+        if self._mid:
+            boundary = self._log.boundary(self._position)
+            rest = self._log.read(self._position)[: boundary - self._position]
+            self._first += bytes(rest)
+            self._position += len(rest)
+            self._mid = False
+
+    def _miss(self, stop: int, reason: GapReason) -> None:
+        """Go on at ``stop``."""
+        position = self._position
+        messages = self._log.messages_before(stop) - self._log.messages_before(position)
+        self._say_gap(position, stop, reason)
+        self._missed(MISSES[reason], max(messages, 0))
+        self._step_over(stop - position, messages)
+        if stop == self._log.head:
+            self._own_ahead = self._own_bytes_ahead = 0
+
+    def _say_gap(self, start: int, stop: int, reason: GapReason) -> None:
+        self.outgoing.add(Gap(self._log.epoch, start, stop, reason))
