@@ -168,7 +168,8 @@ class SignalRelayService(MultiService):
         try:
             self.hub.open()
         except JournalInUse as error:
-            self._fail(f"--journal: {error}", os.EX_TEMPFAIL)
+            hint = "give this one another --journal, or none"
+            self._fail(f"--journal: {error}; {hint}", os.EX_TEMPFAIL)
         except JournalError as error:
             self._fail(f"--journal: {error}")
 

@@ -68,6 +68,8 @@ class Relay:
 
     def __enter__(self) -> Self:
         web = [] if "--web" in self._options else ["--web", "tcp:0:interface=127.0.0.1"]
+        if "--backlog" in self._options:
+            web += ["--journal", "none"]  # else it would not be what bounds the log
         command = [sys.executable, "-c", TWISTD, "-n", "--pidfile=", "signal-relay"]
         self.process = subprocess.Popen(
             [*command, "--socket", str(self.socket), *web, *self._options],

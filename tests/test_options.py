@@ -31,6 +31,10 @@ DEFAULTS = {
     "socket_mode": 0o660,
     "listen": (),
     "web": "tcp:9750:interface=127.0.0.1",
+    "journal": Path("/tmp/alphapulse/journal"),
+    "journal_size": 1 << 30,
+    "journal_age": None,
+    "fsync": 1.0,
     "validate": Level.CHECKSUM,
     "domains": frozenset({2}),
     "tlv_types": frozenset(range(20, 40)),
@@ -49,6 +53,10 @@ VALUES = {
     "socket-mode": [("600", 0o600), ("0", 0), ("0777", 0o777)],
     "listen": [("tcp:1", ("tcp:1",)), ("tcp:2", ("tcp:2",)), ("unix:/x", ("unix:/x",))],
     "web": [("none", None), ("tcp:0", "tcp:0"), ("unix:/w", "unix:/w")],
+    "journal": [("/j", Path("/j")), ("none", None), ("/k l", Path("/k l"))],
+    "journal-size": [("64M", 64 << 20), ("2G", 2 << 30), ("99999999", 99999999)],
+    "journal-age": [("90m", 5400.0), ("7d", 604800.0), ("1.5", 1.5)],
+    "fsync": [("never", None), ("always", 0.0), ("0.25", 0.25)],
     "validate": [("framing", Level.FRAMING), ("strict", Level.STRICT), ("framing", "framing")],
     "domains": [("1,2", {1, 2}), ("0-3,5-255", set(range(256)) - {4}), ("7", {7})],
     "tlv-types": [("20-39,50", {*range(20, 40), 50}), ("1", {1}), ("1-2, 9", {1, 2, 9})],
@@ -173,6 +181,18 @@ class TestSources:
         monkeypatch.chdir(tmp_path)
         assert settings_from({"socket": "a.sock"}, {}).socket == tmp_path / "a.sock"
 
+    def test_a_journal_too_small_for_the_largest_message(self):
+        assert settings_from({"journal-size": "12M"}, {}).journal_size == 12 << 20
+        for more in ({"journal-size": "11M"}, {"journal-size": "12M", "max-message": "2M"}):
+            with pytest.raises(OptionError, match="--journal-size: 1[12]M is too small for"):
+                settings_from(more, {})
+        assert settings_from({"journal-size": "1M", "journal": "none"}, {}).journal is None
+
+    def test_the_journal_is_beside_the_socket(self):
+        assert settings_from({"socket": "/run/a/b.sock"}, {}).journal == Path("/run/a/journal")
+        flags = {"socket": "/run/a/b.sock", "journal": "/j"}
+        assert settings_from(flags, {}).journal == Path("/j")
+
     def test_rules(self):
         flags = {"validate": "strict", "domains": "1", "tlv-types": "9", "max-message": "64"}
         rules = Rules(Level.STRICT, frozenset({1}), frozenset({9}), 64, aside=True)
@@ -210,6 +230,12 @@ WRONG = [
       for text in ("soon", "", "-1", "nan", "inf", "1e999", "1s")],
     *[("max-peers", text, "is not a whole number, 1 or more")
       for text in ("0", "-1", "", "many", "1.5", "9" * 5000)],
+    ("journal", "", "is not a path of printable characters"),
+    ("journal-size", "1GB", "is not a size in bytes, or with K, M or G, such as 64M"),
+    *[("journal-age", text, "is not a time such as 90m, 36h or 7d, nor none")
+      for text in ("", "0", "0d", "-1", "1w", "1h30m", "soon")],
+    *[("fsync", text, "is not never, always, or a number of seconds")
+      for text in ("", "-1", "often", "nan", "1s")],
     ("log-level", "INFO", "is not one of debug, info, warn, error, critical"),
     ("log-format", "xml", "is not one of text, json"),
 ]  # fmt: skip

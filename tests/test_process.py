@@ -363,7 +363,7 @@ def daemon(directory: Path, *options: str) -> subprocess.CompletedProcess[str]:
 
 def test_a_daemon_runs_until_it_is_told_to_leave() -> None:
     with Relay() as relay:  # for a short directory
-        assert daemon(relay.directory, "--web", "none").returncode == 0
+        assert daemon(relay.directory, "--web", "none", "--journal", "none").returncode == 0
         with socket.socket(socket.AF_UNIX) as peer:
             peer.settimeout(PATIENCE)
             peer.connect(str(relay.directory / "daemon.sock"))
@@ -442,7 +442,9 @@ def test_the_application_file_starts_a_relay(tmp_path: Path) -> None:
             stdout=subprocess.PIPE,
             text=True,
             cwd=tmp_path,
-            env=clean_environment(SIGNAL_RELAY_SOCKET=str(path), SIGNAL_RELAY_WEB="none"),
+            env=clean_environment(
+                SIGNAL_RELAY_SOCKET=str(path), SIGNAL_RELAY_WEB="none", SIGNAL_RELAY_JOURNAL="none"
+            ),
         )
         assert process.stdout is not None
         with process.stdout:

@@ -1,11 +1,13 @@
 """The service with a fake reactor: what is started, in which order it stops, how it fails."""
 
 import dataclasses
+import fcntl
+import os
 import resource
 import shutil
 import socket
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -31,7 +33,8 @@ def directory() -> Iterator[Path]:
 
 @pytest.fixture
 def settings(directory: Path) -> Settings:
-    return dataclasses.replace(settings_from({}, {}), socket=directory / "s.sock", cpu=None)
+    flags: dict[str, str | list[str]] = {"socket": str(directory / "s.sock"), "journal": "none"}
+    return settings_from(flags, {})
 
 
 @pytest.fixture
@@ -93,12 +96,12 @@ def test_it_is_ready_from_start_until_it_is_told_to_leave(
     settings: Settings, reactor: MemoryReactorClock
 ) -> None:
     relay = SignalRelayService(settings, {}, reactor)
-    assert not relay.is_ready()
+    assert relay.unready() == "starting or leaving"
     relay.privilegedStartService()
     relay.startService()
-    assert relay.is_ready()
+    assert relay.unready() is None
     relay.stopService()
-    assert not relay.is_ready()
+    assert relay.unready() == "starting or leaving"
     reactor.advance(0)
 
 
@@ -288,3 +291,57 @@ def test_what_came_before_it_left_counts_even_if_not_accepted_yet(
         assert late.recv(1) == b""
     assert done == [None]
     assert relay.hub.counters.messages_received == 1
+
+
+class TestJournal:
+    @pytest.fixture
+    def journaled(self, settings: Settings, directory: Path) -> Settings:
+        return dataclasses.replace(settings, journal=directory / "journal", journal_size=16 << 20)
+
+    @pytest.mark.usefixtures("unlimited")
+    def test_is_opened_at_the_start_and_left_in_order(
+        self, journaled: Settings, reactor: MemoryReactorClock
+    ) -> None:
+        relay = started(journaled, reactor)
+        assert relay.unready() is None
+        assert stop(relay, reactor) == [None]
+        assert journaled.journal is not None
+        assert '"closed": true' in (journaled.journal / "epoch.json").read_text()
+
+    @pytest.mark.usefixtures("unlimited")
+    @pytest.mark.parametrize(
+        ("spoil", "status", "what"),
+        [
+            (lambda path: hold(path), 75, " is in use by another relay"),
+            (lambda path: path.write_text(""), 78, ": File exists"),
+        ],
+    )
+    def test_one_that_cannot_be_had_ends_the_process_with_one_line(
+        self,
+        journaled: Settings,
+        reactor: MemoryReactorClock,
+        capfd: pytest.CaptureFixture[str],
+        spoil: Callable[[Path], object],
+        status: int,
+        what: str,
+    ) -> None:
+        path = journaled.journal
+        assert path is not None
+        kept = spoil(path)
+        relay = SignalRelayService(journaled, {}, reactor)
+        relay.privilegedStartService()
+        with pytest.raises(SystemExit) as ended:
+            relay.startService()
+        assert ended.value.code == status
+        assert f"signal-relay: --journal: {path}{what}" in capfd.readouterr().err
+        assert not journaled.socket.exists()
+        if isinstance(kept, int):
+            os.close(kept)
+
+
+def hold(path: Path) -> int:
+    """Lock a journal as another relay does."""
+    path.mkdir()
+    descriptor = os.open(path / "lock", os.O_RDWR | os.O_CREAT)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    return descriptor
