@@ -13,14 +13,14 @@ from rich.table import Table
 from rich.text import Text
 
 from alphapulse_relay.cli.numbers import counted
-from alphapulse_relay.cli.snapshot import Departed, Party, Peer, Snapshot
+from alphapulse_relay.cli.snapshot import Departed, Journal, Party, Peer, Snapshot
 
 NARROW = 60
 """Columns of a terminal below which only what is needed most is shown."""
 WIDE = 100
 """Columns from which all is shown."""
 DEPARTED_SHOWN = 5
-_STATES = {"live": "green", "behind": "yellow", "muted": "red"}
+_STATES = {"live": "green", "behind": "yellow", "muted": "red", "replaying": "cyan"}
 _UNITS = ("B", "K", "M", "G", "T")
 _DAY = 86_400
 
@@ -83,6 +83,17 @@ def _head(now: Snapshot, rates: Flow | None) -> Text:
     text.append("\ndropped ").append_text(_counts(now.dropped))
     text.append(", missed ").append_text(_counts(now.missed))
     text.append(", held ").append(str(now.held), "yellow" if now.held else "")
+    return text.append("\njournal ").append_text(_journal(now.journal))
+
+
+def _journal(journal: Journal | None) -> Text:
+    if journal is None:
+        return Text("none")
+    text = Text(f"{journal.directory}, {size(journal.used)} of {size(journal.size)}")
+    if journal.damages:
+        text.append(f", {counted(journal.damages, 'place')} damaged", "yellow")
+    if journal.failure:
+        text.append(f"\n{journal.failure}", "bold red")
     return text
 
 
@@ -110,7 +121,7 @@ def _peers(peers: Iterable[Peer], rates: Flow | None, width: int, rows: int | No
     return table
 
 
-_NOBODY = Peer(0, None, None, "", 0, 0, "", 0)
+_NOBODY = Peer(0, None, None, "", 0, 0, state="", replaying=False, bytes_behind=0)
 
 
 def _weight(peer: Peer, rates: Flow | None) -> tuple[bool, bool, float]:
@@ -129,7 +140,8 @@ def _peer_cells(peer: Peer, rates: Flow | None, width: int) -> dict[str, Text]:
     cells = {"#": _number(peer.number)} if width >= WIDE else {}
     cells |= {"pid": _number(peer.pid)} if width >= NARROW else {}
     cells |= {"uid": _number(peer.uid)} if width >= WIDE else {}
-    cells |= {"name": _name(peer), "state": Text(peer.state, _STATES.get(peer.state, ""))}
+    state = "replaying" if peer.replaying else peer.state
+    cells |= {"name": _name(peer), "state": Text(state, _STATES.get(state, ""))}
     if rates is not None:
         inward, outward = rates.peers.get(peer.number, (None, None))
         cells |= {"in/s": _rate(inward), "out/s": _rate(outward)}

@@ -51,7 +51,7 @@ class Party:
             "number": _count(entry["number"]),
             "pid": _id(entry["pid"]),
             "uid": _id(entry["uid"]),
-            "name": printable(str(entry["name"] or entry["address"] or entry["transport"])),
+            "name": printable(_name(entry)),
             "messages_in": _count(entry["messages_in"]),
             "messages_out": _count(entry["messages_out"]),
         }
@@ -59,9 +59,10 @@ class Party:
 
 @dataclass(frozen=True)
 class Peer(Party):
-    """A connected peer."""
+    """A connected peer; while ``replaying`` it is sent what others have had."""
 
     state: str
+    replaying: bool
     bytes_behind: int
 
     @classmethod
@@ -69,7 +70,10 @@ class Peer(Party):
         """Read an entry of ``peers``."""
         fields = cls.fields(entry)
         return cls(
-            **fields, state=printable(entry["state"]), bytes_behind=_count(entry["bytes_behind"])
+            **fields,
+            state=printable(entry["state"]),
+            replaying=bool(entry["replaying"]),
+            bytes_behind=_count(entry["bytes_behind"]),
         )
 
 
@@ -88,6 +92,30 @@ class Departed(Party):
 
 
 @dataclass(frozen=True)
+class Journal:
+    """Where the relay keeps its log, in ``used`` bytes of ``size``; ``failure`` may be empty."""
+
+    directory: str
+    used: int
+    size: int
+    damages: int
+    failure: str
+
+    @classmethod
+    def read(cls, entry: Mapping[str, Any] | None) -> Self | None:
+        """Read ``journal``; there may be none."""
+        if entry is None:
+            return None
+        return cls(
+            printable(entry["directory"]),
+            used=_count(entry["bytes"]),
+            size=_count(entry["size"]),
+            damages=_count(entry["damages"]),
+            failure=printable(entry["failure"] or ""),
+        )
+
+
+@dataclass(frozen=True)
 class Snapshot:
     """What the relay says of itself at one moment; ``uptime`` is in seconds."""
 
@@ -101,6 +129,7 @@ class Snapshot:
     messages_out: int
     dropped: dict[str, int]
     missed: dict[str, int]
+    journal: Journal | None
     peers: tuple[Peer, ...]
     departed: tuple[Departed, ...]
 
@@ -119,9 +148,16 @@ class Snapshot:
             messages_out=_count(counters["messages_delivered"]),
             dropped=_nonzero(counters["dropped"]),
             missed=_nonzero(counters["missed"]),
+            journal=Journal.read(document["journal"]),
             peers=tuple(map(Peer.read, document["peers"])),
             departed=tuple(map(Departed.read, document["departed"])),
         )
+
+
+def _name(entry: Mapping[str, Any]) -> str:
+    """Return what it calls itself, what its program is called, or where it came from."""
+    named = entry.get("client_name") or entry["name"]
+    return str(named or entry["address"] or entry["transport"])
 
 
 def _nonzero(counts: Mapping[str, int]) -> dict[str, int]:

@@ -16,7 +16,7 @@ from alphapulse_relay.cli.numbers import FiniteRange
 from alphapulse_relay.cli.snapshot import Snapshot, fetch, look, not_a_status, url_option
 from alphapulse_relay.cli.words import Failure, examples, standard_output
 
-OTHER_LINES = 14 + DEPARTED_SHOWN
+OTHER_LINES = 16 + DEPARTED_SHOWN
 """Lines of the board that are not rows of peers, with some to spare where the head wraps."""
 LEAST_ROWS = 3
 LEAST_INTERVAL, MOST_INTERVAL = 0.1, 86_400.0
@@ -45,9 +45,10 @@ def status(url: str, once: bool, as_json: bool, interval: float) -> None:
     """Show who is connected to a relay and how much flows.
 
     On a terminal the board is live until Ctrl-C, and goes on when the relay comes back. Rates are
-    messages a second since the last look, so a single look shows totals only. A peer is "live",
-    "behind" (its socket is full; "behind" tells how many bytes wait for it) or "muted" (it
-    publishes and never reads: nothing is sent to it).
+    messages a second since the last look, so a single look shows totals only. A peer goes by the
+    name that it gave itself, or else that of its program. It is "live", "behind" (its socket is
+    full; "behind" tells how many bytes wait for it), "replaying" (it is sent older messages first)
+    or "muted" (it publishes and never reads: nothing is sent to it).
     """
     out = standard_output()
     if as_json:

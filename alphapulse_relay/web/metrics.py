@@ -24,7 +24,9 @@ from twisted.internet.interfaces import IReactorTime
 from alphapulse_relay import __version__
 from alphapulse_relay.hub.counters import Histogram
 from alphapulse_relay.hub.factory import BUILD, SignalRelayFactory
+from alphapulse_relay.hub.journal import Journal
 from alphapulse_relay.hub.peer import State
+from alphapulse_relay.web.journal import journal_of, segments_of
 
 CACHE_SECONDS = 1.0
 """How long a rendering is served again: scraping in a loop must not slow the hub."""
@@ -33,7 +35,7 @@ _NS = 1_000_000_000
 
 
 class HubCollector(Collector):
-    """Reads the hub when it is scraped. ``ready`` tells whether the relay accepts connections."""
+    """Reads the hub when it is scraped. ``ready`` tells whether the relay accepts and journals."""
 
     def __init__(self, hub: SignalRelayFactory, ready: Callable[[], bool]) -> None:
         self._hub = hub
@@ -49,6 +51,9 @@ class HubCollector(Collector):
         yield from self._messages()
         yield from self._connections()
         yield from self._flow()
+        yield from self._kept()
+        if (journal := journal_of(self._hub)) is not None:
+            yield from _journal(journal)
 
     def _messages(self) -> Iterator[Metric]:
         hub, counters = self._hub, self._hub.counters
@@ -64,6 +69,11 @@ class HubCollector(Collector):
             hub.messages_delivered,
         )
         yield _counter("bytes_delivered", "Bytes delivered, to all peers", hub.bytes_delivered)
+        yield _counter(
+            "messages_replayed",
+            "Those of the delivered messages whose receiver was still in the past",
+            hub.messages_replayed,
+        )
         yield _by_label(
             "messages_dropped",
             "Messages that were not accepted, by the rule that they broke",
@@ -110,7 +120,14 @@ class HubCollector(Collector):
         for state in State:
             peers.add_metric([state.value], states.count(state))
         yield peers
-        yield _gauge("ready", "1 while the relay accepts connections", int(self._ready()))
+        yield _gauge(
+            "replaying_peers",
+            "Connected peers that have asked for the past and are still in it",
+            sum(peer.cursor.replaying for peer in hub.peers),
+        )
+        yield _gauge(
+            "ready", "1 while connections are accepted, and messages journaled", int(self._ready())
+        )
 
     def _flow(self) -> Iterator[Metric]:
         hub, counters = self._hub, self._hub.counters
@@ -118,7 +135,11 @@ class HubCollector(Collector):
         yield _gauge(
             "largest_lag_bytes", "Bytes that the peer furthest behind has still to be sent", lag
         )
-        yield _gauge("window_bytes", "Memory that the log may take", hub.log.window)
+        yield _gauge(
+            "window_bytes",
+            "How far behind consumers may be: at half of it publishers are held",
+            hub.log.window,
+        )
         yield _counter("held_seconds", "Time in which publishers were held", hub.pace.held_seconds)
         yield _gauge("held_publishers", "Publishers that are held now", hub.pace.held)
         yield _histogram(
@@ -132,6 +153,39 @@ class HubCollector(Collector):
             counters.age,
             unit=_NS,
         )
+
+    def _kept(self) -> Iterator[Metric]:
+        log = self._hub.log
+        yield _gauge("log_head_bytes", "Position behind the newest message", log.head)
+        yield _gauge("log_tail_bytes", "Position of the oldest message that is kept", log.tail)
+        segments = GaugeMetricFamily(
+            "signal_relay_log_segments", "Pieces of the log, by where they lie", labels=["place"]
+        )
+        for place, number in segments_of(self._hub).items():
+            segments.add_metric([place], number)
+        yield segments
+
+
+def _journal(journal: Journal) -> Iterator[Metric]:
+    sync = journal.sync
+    yield _gauge("journal_bytes", "Bytes that the journal's files take", journal.disk_bytes)
+    yield _gauge(
+        "journal_failing",
+        "1 while the disk does not take the log, which goes on in memory",
+        int(journal.failure is not None),
+    )
+    yield _counter("journal_failures", "How often the log had to go on in memory", journal.failures)
+    yield _counter(
+        "journal_damages", "Places found damaged in the files since the start", journal.damage
+    )
+    yield _gauge("journal_unsynced_bytes", "Bytes not known to be on the disk", sync.unsynced)
+    yield _counter("journal_sync_failures", "Syncs that failed", sync.failures)
+    yield _histogram("journal_sync_seconds", "How long a sync took", sync.seconds)
+    yield _histogram(
+        "journal_segment_wait_seconds",
+        "How long the relay stood still until the next file was ready",
+        journal.waits,
+    )
 
 
 class Exposition:

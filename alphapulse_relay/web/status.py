@@ -10,6 +10,8 @@ from typing import Any
 from alphapulse_relay import __version__
 from alphapulse_relay.hub.factory import BUILD, Departure, SignalRelayFactory
 from alphapulse_relay.hub.peer import Identity, Peer, State
+from alphapulse_relay.protocol_v2.control import Subscribe
+from alphapulse_relay.web.journal import fsync_of, journal_of, segments_of
 
 
 class Status:
@@ -32,7 +34,8 @@ class Status:
             "uptime_seconds": now - self._started,
             "ready": ready,
             "counters": _counters(hub),
-            "log": {"head": hub.log.head, "tail": hub.log.tail, "window": hub.log.window},
+            "log": _log(hub),
+            "journal": _journal(hub),
             "held": hub.pace.held,
             "peers": [_peer(peer, now) for peer in hub.peers],
             "departed": [_departure(departure) for departure in hub.departed],
@@ -46,6 +49,7 @@ def _counters(hub: SignalRelayFactory) -> dict[str, Any]:
         "bytes_received": counters.bytes_received,
         "messages_delivered": hub.messages_delivered,
         "bytes_delivered": hub.bytes_delivered,
+        "messages_replayed": hub.messages_replayed,
         "dropped": counters.dropped,
         "missed": counters.missed,
         "connections": {
@@ -56,6 +60,34 @@ def _counters(hub: SignalRelayFactory) -> dict[str, Any]:
         "tlv_messages": {str(number): n for number, n in enumerate(counters.types) if n},
         "malformed": counters.malformed[0],
         "held_seconds": hub.pace.held_seconds,
+    }
+
+
+def _log(hub: SignalRelayFactory) -> dict[str, Any]:
+    log = hub.log
+    return {
+        "epoch": str(log.epoch),  # many readers of JSON round numbers beyond 2^53
+        "head": log.head,
+        "tail": log.tail,
+        "window": log.window,
+        "segments": segments_of(hub),
+    }
+
+
+def _journal(hub: SignalRelayFactory) -> dict[str, Any] | None:
+    journal = journal_of(hub)
+    if journal is None:
+        return None
+    return {
+        "directory": str(journal.directory),
+        "size": journal.size,
+        "bytes": journal.disk_bytes,
+        "failure": journal.failure,
+        "failures": journal.failures,
+        "damages": journal.damage,
+        "fsync": fsync_of(journal),
+        "synced": journal.sync.synced,
+        "sync_failures": journal.sync.failures,
     }
 
 
@@ -74,15 +106,26 @@ def _identity(identity: Identity) -> dict[str, Any]:
 def _peer(peer: Peer, now: float) -> dict[str, Any]:
     return {
         **_identity(peer.identity),
+        "client_name": peer.name or None,
         "state": peer.state,
+        "replaying": peer.cursor.replaying,
+        "filter": _filter(peer.asked),
         "connected_seconds": now - peer.connected_at,
         "messages_in": peer.messages_in,
         "bytes_in": peer.bytes_in,
         "messages_out": peer.cursor.messages_out,
         "bytes_out": peer.cursor.bytes_out,
+        "position": None if peer.cursor.away else peer.cursor.position,
         "bytes_behind": peer.cursor.behind,
         "messages_missed": peer.cursor.missing if peer.state is State.MUTED else 0,
     }
+
+
+def _filter(asked: Subscribe) -> dict[str, list[int]] | None:
+    """Return what of the messages it wants; None for all."""
+    if not asked.types and not asked.sources:
+        return None
+    return {"types": sorted(asked.types), "sources": sorted(asked.sources)}
 
 
 def _departure(departure: Departure) -> dict[str, Any]:

@@ -65,13 +65,22 @@ def document(seconds: float = 0.0, *, name: str = "publisher", peers: int = 2) -
             "held_seconds": 0.0,
         },
         "log": {"head": 0, "tail": 0, "window": 1 << 26},
+        "journal": {
+            "directory": "/var/lib/relay/journal",
+            "size": 1 << 30,
+            "bytes": 1 << 26,
+            "failure": None,
+            "damages": 0,
+        },
         "held": 0,
         "peers": [
             {
                 **who,
                 "number": number,
                 "name": name,
+                "client_name": None,
                 "state": "live",
+                "replaying": False,
                 "connected_seconds": seconds,
                 "messages_in": sent,
                 "bytes_in": sent * 200,

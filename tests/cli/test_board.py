@@ -69,6 +69,37 @@ def test_in_a_narrow_terminal_names_give_way():
     assert row.split() == ["flash_arb…", "live", "100", "0", "2.4", "M"]
 
 
+def test_a_peer_goes_by_the_name_that_it_gave_itself():
+    content = document(2.0)
+    content["peers"][0] |= {"client_name": "risk"}
+    row = next(line for line in text(120, Snapshot.read(content)).splitlines() if "risk" in line)
+    assert "publisher" not in row
+
+
+def test_replaying_is_a_state():
+    content = document(2.0)
+    content["peers"][0] |= {"state": "behind", "replaying": True}
+    first, second = (
+        line for line in text(80, Snapshot.read(content)).splitlines() if "publisher" in line
+    )
+    assert first.split()[2] == "replaying"
+    assert second.split()[2] == "live"
+
+
+def journal_lines(**journal: object) -> list[str]:
+    content = document()
+    content["journal"] |= journal
+    shown = text(120, Snapshot.read(content)).splitlines()
+    return shown[next(n for n, line in enumerate(shown) if line.startswith("journal ")) :][:2]
+
+
+def test_journal():
+    assert journal_lines() == ["journal /var/lib/relay/journal, 64.0 M of 1.0 G", ""]
+    assert journal_lines(damages=2)[0].endswith("of 1.0 G, 2 places damaged")
+    assert journal_lines(failure="no room for another segment")[1] == "no room for another segment"
+    assert "\njournal none\n" in text(80, Snapshot.read(document() | {"journal": None}))
+
+
 def test_departed():
     row = next(line for line in text(120).splitlines() if "overtaken" in line)
     assert row.split()[2:] == ["9", "4000", "1000", "gone", "overtaken", "5", "6"]

@@ -53,6 +53,7 @@ def test_look():
         (1, "live", 100),
         (2, "live", 100),
     ]
+    assert (now.journal.used, now.journal.size, now.journal.failure) == (1 << 26, 1 << 30, "")
     assert [(party.name, party.reason) for party in now.departed] == [("gone", "overtaken")]
 
 
@@ -81,6 +82,7 @@ def altered(key: str, field: str, value: object) -> dict[str, object]:
         (ok(document() | {"peers": [{}]}), "answers, but not with a relay's status"),
         (ok(document() | {"pid": None}), "answers, but not with a relay's status"),
         (ok(document() | {"counters": 3}), "answers, but not with a relay's status"),
+        (ok(document() | {"journal": {}}), "answers, but not with a relay's status"),
         *[
             (ok(document() | {key: value}), "answers, but not with a relay's status")
             for key in ("pid", "held", "started_at", "uptime_seconds")
@@ -150,3 +152,9 @@ def test_somebody_closes_without_an_answer():
 def test_control_characters_are_replaced():
     now = Snapshot.read(document(name="\x1b[2Jevil"))
     assert now.peers[0].name == "?[2Jevil"
+    content = document()
+    content["peers"][0]["client_name"] = "\x1b[2J"
+    content["journal"] |= {"directory": "/\x1b[2J", "failure": "\x1b[2J"}
+    now = Snapshot.read(content)
+    shown = (now.peers[0].name, now.journal.directory, now.journal.failure)
+    assert shown == ("?[2J", "/?[2J", "?[2J")

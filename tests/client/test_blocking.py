@@ -358,7 +358,7 @@ class TestPublish:
             connection.subscribe()
             came.append(connection.message())
             connection.send(HELLO + acknowledge(large))
-            connection.until_closed()
+            came.extend(connection.until_closed())
 
         def first(connection: Connection) -> None:
             connection.socket.recv(100)

@@ -120,6 +120,13 @@ class TestReceive:
         assert taken(events) == [2]
         assert core.bookmark[1:3] == (0, 1)
 
+    def test_nor_is_it_counted_when_resuming(self):
+        core, journal = Core(ALL), Journal(messages(4), batch=9)
+        whole = journal.answer(asked(core))
+        before = list(core.receive(whole[: whole.index(message(3))]))
+        after = list(core.receive(message(9) * 3 + journal.answer(asked(core))))
+        assert (taken(before), taken(after)) == ([1, 2], [3, 4])
+
     def test_a_gap_moves_the_position(self):
         core = listening()
         gap = Gap(EPOCH, 40, 900, GapReason.SKIPPED)

@@ -3,6 +3,7 @@
 import re
 from array import array
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,10 +13,14 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 
 from alphapulse_relay import __version__
 from alphapulse_relay.hub.counters import AGE_BOUNDS, FORWARD_BOUNDS
+from alphapulse_relay.hub.journal import RETRY_SECONDS
 from alphapulse_relay.hub.peer import Ending, Miss, Refusal, State
+from alphapulse_relay.journal.format import data_path
+from alphapulse_relay.protocol_v2.control import Start, Subscribe
 from alphapulse_relay.protocol_v2.errors import Rejection
 from alphapulse_relay.web.metrics import CACHE_SECONDS, Exposition
 from tests.hub.fakes import WINDOW, Hub, message, messages
+from tests.web.journaled import SIZE, JournaledHub, say
 from tests.web.traffic import AGE_NS, Traffic
 
 OPEN = "application/openmetrics-text;version=1.0.0;q=0.6"
@@ -99,7 +104,8 @@ class TestFigures:
         assert scrape["bytes_delivered_total"] == traffic.bytes + 50
 
     def test_dropped(self, scrape: Scrape) -> None:
-        expected = {"checksum": 2, "domain": 1, "magic": 1, "torn": 1, "size": 0, "tlv": 0}
+        expected = dict.fromkeys(map(str, Rejection), 0) | {"checksum": 2, "domain": 1}
+        expected |= {"magic": 1, "torn": 1}
         assert scrape.labels("messages_dropped_total") == expected
 
     def test_types(self, scrape: Scrape) -> None:
@@ -111,11 +117,17 @@ class TestFigures:
         ended = dict.fromkeys(map(str, Ending), 0) | {"closed": 2, "magic": 1}
         assert scrape.labels("connections_ended_total") == ended
         assert scrape.labels("peers") == {"live": 2, "behind": 1, "muted": 1}
+        assert scrape["replaying_peers"] == 0
 
     def test_flow(self, traffic: Traffic, scrape: Scrape) -> None:
         assert scrape["largest_lag_bytes"] == traffic.bytes - 50
         assert scrape["window_bytes"] == WINDOW
         assert (scrape["held_publishers"], scrape["held_seconds_total"]) == (0, 0)
+
+    def test_log_in_memory(self, traffic: Traffic, scrape: Scrape) -> None:
+        assert (scrape["log_tail_bytes"], scrape["log_head_bytes"]) == (0, traffic.bytes)
+        assert scrape.labels("log_segments") == {"files": 0, "memory": 1}
+        assert not [each for each in scrape.families if "journal" in each.name]
 
     def test_age(self, scrape: Scrape) -> None:
         # Four have a timestamp; they are half a minute old and a little more.
@@ -191,6 +203,84 @@ class TestFigures:
         assert scrape["largest_lag_bytes"] == 0
         assert scrape.labels("peers") == dict.fromkeys(map(str, State), 0)
         assert scrape.labels("tlv_messages_total") == {"malformed": 0}
+
+
+class TestJournal:
+    def test_files(self, journaled: JournaledHub) -> None:
+        publisher = journaled.connect()
+        before = Scrape(journaled)
+        assert before["journal_bytes"] == journaled.bytes_in_directory()
+        journaled.fill_segment(publisher)
+        scrape = Scrape(journaled)
+        assert scrape.labels("log_segments") == {"files": 2, "memory": 0}
+        assert before["journal_bytes"] < scrape["journal_bytes"] <= SIZE
+        assert scrape["journal_bytes"] == journaled.bytes_in_directory()
+        assert scrape["log_head_bytes"] == scrape["bytes_received_total"]
+        assert scrape["journal_segment_wait_seconds_count"] == 2
+        assert scrape["journal_segment_wait_seconds_sum"] == journaled.journal.waits.total
+
+    def test_sync(self, journaled: JournaledHub, clock: Any) -> None:
+        publisher = journaled.connect()
+        publisher.send(message(64), message(36))
+        scrape = Scrape(journaled)
+        assert (scrape["journal_unsynced_bytes"], scrape["journal_sync_seconds_count"]) == (100, 0)
+        clock.advance(1)
+        scrape = Scrape(journaled)
+        assert (scrape["journal_unsynced_bytes"], scrape["journal_sync_seconds_count"]) == (0, 1)
+        assert scrape["journal_sync_seconds_sum"] == journaled.journal.sync.seconds.total > 0
+        assert scrape["journal_sync_failures_total"] == 0
+
+    def test_a_sync_that_fails(self, journaled: JournaledHub, clock: Any) -> None:
+        journaled.disk.broken = True
+        journaled.connect().send(message(64), message(36))
+        clock.advance(1)
+        scrape = Scrape(journaled)
+        assert (scrape["journal_sync_failures_total"], scrape["journal_unsynced_bytes"]) == (1, 100)
+        assert (scrape["journal_failing"], scrape["journal_failures_total"]) == (1, 1)
+
+    def test_a_full_disk_that_has_room_again(self, journaled: JournaledHub, clock: Any) -> None:
+        scrape = Scrape(journaled)
+        assert (scrape["journal_failing"], scrape["journal_failures_total"]) == (0, 0)
+        journaled.disk.full = True
+        publisher = journaled.connect()
+        journaled.fill_segment(publisher)
+        journaled.fill_segment(publisher)
+        scrape = Scrape(journaled)
+        assert (scrape["journal_failing"], scrape["journal_failures_total"]) == (1, 1)
+        assert scrape.labels("log_segments")["memory"] > 0
+        journaled.disk.full = False
+        clock.advance(RETRY_SECONDS)
+        scrape = Scrape(journaled)
+        assert (scrape["journal_failing"], scrape["journal_failures_total"]) == (0, 1)
+
+    def test_damage(self, clock: Any, tmp_path: Path) -> None:
+        hub = JournaledHub(clock, tmp_path)
+        assert Scrape(hub)["journal_damages_total"] == 0
+        hub.connect().send(message(64))
+        hub.finish()
+        with data_path(tmp_path, 0).open("r+b") as file:
+            file.seek(40)
+            file.write(b"?!?!")
+        again = JournaledHub(clock, tmp_path)
+        assert Scrape(again)["journal_damages_total"] == 1
+        again.finish()
+
+    def test_replay_and_refused_control(self, journaled: JournaledHub) -> None:
+        publisher, consumer = journaled.connect(), journaled.connect(room=10)
+        publisher.send(*messages(5))
+        say(consumer, Subscribe(start=Start.POSITION))
+        assert Scrape(journaled)["replaying_peers"] == 1
+        consumer.take()
+        publisher.send(*messages(2))
+        scrape = Scrape(journaled)
+        assert (scrape["replaying_peers"], scrape["messages_replayed_total"]) == (0, 5)
+        say(consumer, Subscribe(start=Start.POSITION, start_value=1 << 50))
+        assert Scrape(journaled)["messages_dropped_total{control}"] == 1
+
+    def test_names(self, journaled: JournaledHub) -> None:
+        for family in Scrape(journaled).families:
+            assert re.fullmatch(r"(signal_relay|process)_[a-z_]+", family.name)
+            assert family.type != "histogram" or family.name.endswith("_seconds")
 
 
 class TestNames:

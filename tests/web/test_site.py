@@ -32,8 +32,8 @@ class Response:
 
 class Web:
     def __init__(self, hub: Hub) -> None:
-        self.ready = True
-        self.site = build_site(hub.factory, lambda: self.ready)
+        self.unready: str | None = None
+        self.site = build_site(hub.factory, lambda: self.unready)
 
     def ask(self, path: str, method: str = "GET", **headers: str) -> Response:
         channel: Any = self.site.buildProtocol(IPv4Address("TCP", "127.0.0.1", 1))
@@ -110,14 +110,14 @@ class TestMetrics:
         assert web.ask("/metrics", Accept=accept).status == 200
 
     def test_readiness_is_told(self, web: Web) -> None:
-        web.ready = False
+        web.unready = "leaving"
         assert b"\nsignal_relay_ready 0.0\n" in web.ask("/metrics").body
 
 
 class TestHealth:
-    @pytest.mark.parametrize("ready", [True, False])
-    def test_alive_whatever_else(self, web: Web, ready: bool) -> None:
-        web.ready = ready
+    @pytest.mark.parametrize("unready", [None, "the disk is full"])
+    def test_alive_whatever_else(self, web: Web, unready: str | None) -> None:
+        web.unready = unready
         response = web.ask("/healthz")
         assert (response.status, response.body) == (200, b"alive\n")
 
@@ -125,15 +125,16 @@ class TestHealth:
         response = web.ask("/readyz")
         assert (response.status, response.body) == (200, b"ready\n")
 
-    @pytest.mark.parametrize("method", ["GET", "HEAD"])
-    def test_not_ready(self, web: Web, method: str) -> None:
-        web.ready = False
-        assert web.ask("/readyz", method).status == 503
+    @pytest.mark.parametrize(("method", "told"), [("GET", b"not ready: no disk\n"), ("HEAD", b"")])
+    def test_not_ready(self, web: Web, method: str, told: bytes) -> None:
+        web.unready = "no disk"
+        response = web.ask("/readyz", method)
+        assert (response.status, response.body) == (503, told)
 
     def test_ready_again(self, web: Web) -> None:
-        web.ready = False
+        web.unready = "starting"
         web.ask("/readyz")
-        web.ready = True
+        web.unready = None
         assert web.ask("/readyz").status == 200
 
 
@@ -146,7 +147,7 @@ class TestStatus:
             assert len(json.loads(response.body)["peers"]) == count
 
     def test_readiness_is_told(self, web: Web) -> None:
-        web.ready = False
+        web.unready = "leaving"
         assert json.loads(web.ask("/api/status").body)["ready"] is False
 
 
@@ -180,5 +181,5 @@ def test_a_page_that_fails_is_an_error_and_the_next_request_is_answered(
 
 
 def test_silence_is_ended(hub: Hub) -> None:
-    site = build_site(hub.factory, lambda: True)
+    site = build_site(hub.factory, lambda: None)
     assert 0 < site.timeOut <= 60

@@ -3,15 +3,21 @@
 import json
 import os
 import time
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from alphapulse_relay import __version__
+from alphapulse_relay.hub.journal import RETRY_SECONDS
 from alphapulse_relay.hub.peer import Ending, Miss, Refusal
+from alphapulse_relay.protocol_v2.control import Start, Subscribe
 from alphapulse_relay.protocol_v2.errors import Rejection
+from alphapulse_relay.protocol_v2.framing import Rules
 from alphapulse_relay.web.status import Status
 from tests.hub.fakes import WINDOW, Hub, message
+from tests.web.journaled import SIZE, JournaledHub, say
 from tests.web.traffic import Traffic
 
 IDENTITY = {
@@ -24,14 +30,30 @@ IDENTITY = {
     "address": str | None,
 }
 PEER = IDENTITY | {
+    "client_name": str | None,
     "state": str,
+    "replaying": bool,
+    "filter": dict | None,
     "connected_seconds": float,
     "messages_in": int,
     "bytes_in": int,
     "messages_out": int,
     "bytes_out": int,
+    "position": int | None,
     "bytes_behind": int,
     "messages_missed": int,
+}
+LOG = {"epoch": str, "head": int, "tail": int, "window": int, "segments": dict}
+JOURNAL = {
+    "directory": str,
+    "size": int,
+    "bytes": int,
+    "failure": str | None,
+    "failures": int,
+    "damages": int,
+    "fsync": str,
+    "synced": int,
+    "sync_failures": int,
 }
 DEPARTURE = IDENTITY | {"reason": str, "at": float, "messages_in": int, "messages_out": int}
 SHAPE = {
@@ -43,6 +65,7 @@ SHAPE = {
     "ready": bool,
     "counters": dict,
     "log": dict,
+    "journal": dict | None,
     "held": int,
     "peers": list,
     "departed": list,
@@ -52,6 +75,7 @@ COUNTERS = {
     "bytes_received": int,
     "messages_delivered": int,
     "bytes_delivered": int,
+    "messages_replayed": int,
     "dropped": dict,
     "missed": dict,
     "connections": dict,
@@ -93,7 +117,7 @@ class TestShape:
     def test_of_the_document(self, document: dict[str, Any]) -> None:
         assert_shape(document, SHAPE)
         assert_shape(document["counters"], COUNTERS)
-        assert_shape(document["log"], dict.fromkeys(("head", "tail", "window"), int))
+        assert_shape(document["log"], LOG)
         for peer in document["peers"]:
             assert_shape(peer, PEER)
         for departure in document["departed"]:
@@ -147,7 +171,14 @@ class TestFigures:
         assert (counters["tlv_messages"], counters["malformed"]) == ({"21": 2, "22": 2}, 1)
 
     def test_log(self, document: dict[str, Any], traffic: Traffic) -> None:
-        assert document["log"] == {"head": traffic.bytes, "tail": 0, "window": WINDOW}
+        assert document["log"] == {
+            "epoch": str(traffic.hub.factory.log.epoch),
+            "head": traffic.bytes,
+            "tail": 0,
+            "window": WINDOW,
+            "segments": {"files": 0, "memory": 1},
+        }
+        assert document["journal"] is None
 
     def test_peers(self, document: dict[str, Any], traffic: Traffic) -> None:
         keys = ("number", "state", "messages_in", "bytes_in", "messages_out", "bytes_out")
@@ -159,6 +190,10 @@ class TestFigures:
         ]
         behind = [peer["bytes_behind"] for peer in document["peers"]]
         assert behind == [0, 0, traffic.bytes - 50, 0]
+        positions = [peer["position"] for peer in document["peers"]]
+        assert positions == [traffic.bytes, traffic.bytes, 50, None]
+        for key, value in (("client_name", None), ("replaying", False), ("filter", None)):
+            assert [peer[key] for peer in document["peers"]] == [value] * 4
         assert {peer["connected_seconds"] for peer in document["peers"]} == {7.0}
         assert {peer["address"] for peer in document["peers"]} == {"192.168.1.1:54321"}
 
@@ -182,3 +217,75 @@ class TestFigures:
         document = describe(status)
         figures = [(each["messages_in"], each["messages_out"]) for each in document["departed"]]
         assert figures == [(2, 0), (0, 2)]
+
+
+class TestSubscriptions:
+    @pytest.fixture
+    def hub(self, make_hub: Callable[..., Hub]) -> Hub:
+        """A hub that understands control messages."""
+        return make_hub(rules=Rules(aside=True))
+
+    def test_name_and_filter(self, hub: Hub, status: Status) -> None:
+        consumer = hub.connect()
+        say(consumer, Subscribe(types=frozenset({22, 21}), sources=frozenset({3}), name="risk"))
+        (peer,) = describe(status)["peers"]
+        assert peer["client_name"] == "risk"
+        assert peer["filter"] == {"types": [21, 22], "sources": [3]}
+
+    def test_who_is_in_the_past(self, hub: Hub, status: Status) -> None:
+        publisher, consumer = hub.connect(), hub.connect(room=0)
+        each = message()
+        publisher.send(each * 3)
+        consumer.take(0)
+        say(consumer, Subscribe(start=Start.LAST, start_value=2))
+        peer = describe(status)["peers"][1]
+        assert (peer["replaying"], peer["position"]) == (True, len(each))
+        assert peer["bytes_behind"] == 2 * len(each)
+        consumer.take()
+        document = describe(status)
+        peer = document["peers"][1]
+        assert (peer["replaying"], peer["position"]) == (False, 3 * len(each))
+        assert document["counters"]["messages_replayed"] == 2
+
+
+class TestJournal:
+    def test_in_order(self, journaled: JournaledHub, clock: Any, tmp_path: Path) -> None:
+        status = Status(journaled.factory)
+        journaled.connect().send(message(64))
+        document = describe(status)
+        assert_shape(document["journal"], JOURNAL)
+        assert document["journal"] == {
+            "directory": str(tmp_path / "journal"),
+            "size": SIZE,
+            "bytes": journaled.bytes_in_directory(),
+            "failure": None,
+            "failures": 0,
+            "damages": 0,
+            "fsync": "1",
+            "synced": 0,
+            "sync_failures": 0,
+        }
+        clock.advance(1)
+        assert describe(status)["journal"]["synced"] == 64
+        assert document["log"]["segments"] == {"files": 1, "memory": 0}
+
+    def test_failing(self, journaled: JournaledHub, clock: Any) -> None:
+        status = Status(journaled.factory)
+        publisher = journaled.connect()
+        journaled.disk.broken = True
+        publisher.send(message(64))
+        clock.advance(1)
+        publisher.send(message(64))
+        document = describe(status)
+        assert document["journal"]["failure"].endswith("sync failed: Input/output error")
+        assert (document["journal"]["sync_failures"], document["journal"]["failures"]) == (1, 1)
+        assert document["log"]["segments"] == {"files": 1, "memory": 1}
+        journaled.disk.broken = False
+        clock.advance(RETRY_SECONDS)
+        assert describe(status)["journal"]["failure"] is None
+
+    @pytest.mark.parametrize(("every", "text"), [(None, "never"), (0.0, "always"), (2.5, "2.5")])
+    def test_fsync(self, clock: Any, tmp_path: Path, every: float | None, text: str) -> None:
+        hub = JournaledHub(clock, tmp_path, every)
+        assert describe(Status(hub.factory))["journal"]["fsync"] == text
+        hub.finish()
