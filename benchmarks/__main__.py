@@ -1,5 +1,6 @@
 """``python -m benchmarks``: the command line."""
 
+import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,33 +15,41 @@ from rich.table import Table
 
 from benchmarks import machine, picture, report
 from benchmarks.compiled import CompileError, compile_program
-from benchmarks.loads import LOADS, Load
+from benchmarks.history import PARTS, History
+from benchmarks.loads import LOADS
 from benchmarks.measure import allow_connections
 from benchmarks.run import Run, started
-from benchmarks.summary import OURS, Row, summarise
+from benchmarks.summary import JOURNAL, OURS, Check, Row, summarise
 from benchmarks.systems import SYSTEMS, System
 
 ROUNDS = 9
-"""As many as fit in some ten minutes. Many short rounds tell more than a few long ones: what
+"""As many as fit in some fifteen minutes. Many short rounds tell more than a few long ones: what
 differs most is where the kernel happens to put the processes."""
 SYSTEM_KEYS = tuple(kind.key for kind in SYSTEMS)
 LOAD_KEYS = tuple(load.key for load in LOADS)
+PART_KEYS = tuple(part.key for part in PARTS)
 QUICK_SCALE = 0.25
-"""How long a load lasts in a quick run, as a part of its length."""
+"""How long a load lasts in a quick run, and how large a journal is, as a part of the usual."""
+DISK = Path(os.environ.get("TMPDIR", "/var/tmp"))  # noqa: S108 - a directory of its own
+"""Where the systems work, and keep what they keep: /tmp may be in memory, this is not by custom."""
 DOCS = Path(__file__).parents[1] / "docs"
 ROUGH = Path(__file__).parents[1] / "build" / "benchmark"
 """Where the results of a run go that is not the whole: the page has no place for those."""
+VERDICT = {True: "met", False: "[red]not met[/]", None: ""}
 EPILOG = """\b
 Examples:
-  script/benchmark                               all of it, some ten minutes
+  script/benchmark                               all of it, some fifteen minutes
   script/benchmark --quick                       whether it works; figures are rough
   script/benchmark --systems relay,floor --loads through-3
+  script/benchmark --loads replay,cold           only what these ask of the journal
+
+Directories are made in TMPDIR, /var/tmp if it is not set: 4 GB on a disk are needed.
 """
 
 
 def _keys(ctx: click.Context, param: click.Parameter, value: str) -> tuple[str, ...]:
     """Return the keys in a list with commas; fail at one that is not known."""
-    known = SYSTEM_KEYS if param.name == "systems" else LOAD_KEYS
+    known = SYSTEM_KEYS if param.name == "systems" else (*LOAD_KEYS, *PART_KEYS)
     keys = tuple(key.strip() for key in value.split(","))
     if unknown := [key for key in keys if key not in known]:
         raise click.BadParameter(f"{unknown[0]!r} is none of {', '.join(known)}", ctx, param)
@@ -60,9 +69,10 @@ def _keys(ctx: click.Context, param: click.Parameter, value: str) -> tuple[str, 
 @click.option(
     "--loads",
     callback=_keys,
-    default=",".join(LOAD_KEYS),
+    default=",".join((*LOAD_KEYS, *PART_KEYS)),
     metavar="LIST",
-    help=f"Some of: {', '.join(LOAD_KEYS)}. Then nothing else is asked of the relay.",
+    help=f"Some of: {', '.join(LOAD_KEYS)}; or of what is asked of the journal: "
+    f"{', '.join(PART_KEYS)}. Then nothing else is asked of the relay.",
 )
 @click.option(
     "--output",
@@ -83,7 +93,8 @@ def main(
     (everything that was measured), the results in performance.md, and performance.svg. A system
     that is not installed is left out, and the results say why.
     """
-    whole = not quick and set(systems) == set(SYSTEM_KEYS) and set(loads) == set(LOAD_KEYS)
+    chosen = set(systems), set(loads)
+    whole = not quick and chosen == (set(SYSTEM_KEYS), {*LOAD_KEYS, *PART_KEYS})
     page = (output or (DOCS if whole else ROUGH)) / "performance.md"
     if page.parent != DOCS:
         _begin_page(page)
@@ -92,13 +103,10 @@ def main(
         compile_program("load")
     except (report.ReportError, CompileError) as error:
         raise click.ClickException(str(error)) from None
-    _measure(
-        page,
-        systems,
-        [load for load in LOADS if load.key in loads],
-        rounds or (1 if quick else ROUNDS),
-        QUICK_SCALE if quick else 1,
-    )
+    rounds, scale = rounds or (1 if quick else ROUNDS), QUICK_SCALE if quick else 1
+    run = Run([], [load for load in LOADS if load.key in loads], rounds, scale, alone=False)
+    parts = [part for part in PARTS if part.key in loads and JOURNAL in systems]
+    _measure(page, systems, run, History(parts, rounds, scale))
 
 
 def _begin_page(page: Path) -> None:
@@ -107,26 +115,37 @@ def _begin_page(page: Path) -> None:
         page.write_text(f"{report.BEGIN}\n{report.END}\n")
 
 
-def _measure(
-    page: Path, chosen: Sequence[str], loads: Sequence[Load], rounds: int, scale: float
-) -> None:
+def _measure(page: Path, chosen: Sequence[str], run: Run, history: History) -> None:
+    """Measure what is to be measured, and write it to the page and beside it."""
     console = Console()
     allow_connections()
-    with tempfile.TemporaryDirectory(prefix="benchmarks-") as name:
+    with tempfile.TemporaryDirectory(prefix="benchmarks-", dir=DISK) as name:
         directory = Path(name)
-        known = [kind(directory) for kind in SYSTEMS if kind.key in chosen]
-        with started(known) as absent:
-            there = [system for system in known if system.key not in absent]
-            if not there:
-                why = "; ".join(f"{key}: {absent[key]}" for key in absent)
-                raise click.ClickException(f"there is nothing to measure: {why}")
-            alone = OURS in chosen and OURS not in absent and len(loads) == len(LOADS)
-            run = Run(there, loads, rounds, scale, alone)
-            with _progress(console, len(run.steps()) + alone) as progress:
-                run.measure_all(directory, progress)
+        known = [kind(directory, run.scale) for kind in SYSTEMS if kind.key in chosen]
+        absent = _measure_loads(directory, known, run, console) if run.loads else {}
+        if history.parts:
+            with _progress(console, history.steps) as progress:
+                history.measure_all(directory / "history", progress)
+        where = machine.describe(directory)
         described = {system.key: _described(system, absent) for system in known}
     when = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
-    _write(page, run, described, {"date": when, **machine.describe()}, console)
+    _write(page, run, history, described, {"date": when, **where}, console)
+
+
+def _measure_loads(
+    directory: Path, known: Sequence[System], run: Run, console: Console
+) -> Mapping[str, str]:
+    """Measure the systems under the loads; return, by key, why some could not be."""
+    with started(known) as absent:
+        run.systems = [system for system in known if system.key not in absent]
+        if not run.systems:
+            why = "; ".join(f"{key}: {absent[key]}" for key in absent)
+            raise click.ClickException(f"there is nothing to measure: {why}")
+        there = {system.key for system in run.systems}
+        run.alone = OURS in there and len(run.loads) == len(LOADS)
+        with _progress(console, len(run.steps()) + run.alone) as progress:
+            run.measure_all(directory, progress)
+    return absent
 
 
 def _described(system: System, absent: Mapping[str, str]) -> dict[str, str | None]:
@@ -160,32 +179,34 @@ def _progress(console: Console, steps: int) -> Iterator[Callable[[str], None]]:
 def _write(
     page: Path,
     run: Run,
+    history: History,
     described: dict[str, dict[str, str | None]],
     where: dict[str, Any],
     console: Console,
 ) -> None:
     rows = summarise(run.results, run.loads, list(described))
-    found = report.document(run, rows, where, described)
-    results = report.markdown(found, rows, report.checks(run))
+    found = report.document(run, history, rows, where, described)
+    results = report.markdown(found, rows, report.checks(run), report.history_checks(run, history))
     report.write_json(page.with_suffix(".json"), found)
     report.update_page(page, results)
     if picture.can_draw():
         picture.draw(page.with_suffix(".svg"), rows)
     else:
         console.print("no picture: the Python package matplotlib is not installed")
-    console.print(_overview(rows))
-    for failure in run.failures:
+    console.print(_overview(rows, report.history_checks(run, history)))
+    for failure in found["failures"]:
         console.print(failure, style="red", markup=False)
     console.print(f"written: {page}", soft_wrap=True)
 
 
-def _overview(rows: Sequence[Row]) -> Table:
-    """Return what a terminal has room for: how the relay stands to the floor."""
+def _overview(rows: Sequence[Row], history: Sequence[Check]) -> Table:
+    """Return what a terminal has room for: how the relay stands to the floor, and its journal."""
     table = Table("load", "figure", "relay / floor", "target", "")
     for row in rows:
         ratio = f"{row.ratios[OURS]:.2f}" if OURS in row.ratios else ""
-        verdict = {True: "met", False: "[red]not met[/]", None: ""}[row.met]
-        table.add_row(row.load.label, row.target.figure, ratio, str(row.target), verdict)
+        table.add_row(row.load.label, row.target.figure, ratio, str(row.target), VERDICT[row.met])
+    for check in history:
+        table.add_row(check.label, "", check.measured, check.target, VERDICT[check.met])
     return table
 
 

@@ -1,9 +1,7 @@
 """What is asked of the relay only: a consumer that stalls, and the memory of many peers."""
 
-import json
 import re
 import time
-import urllib.request
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -26,14 +24,14 @@ class IdleRelay(Relay):
     """A relay of its own for the peers that do nothing."""
 
     key = "idle"
-    options = ("--max-peers", str(IDLE_PEERS))
+    options = (*Relay.options, "--max-peers", str(IDLE_PEERS))
 
 
 def measure_stalled(relay: Relay, scale: float) -> tuple[Measurement, str]:
     """Measure the relay with one consumer that never reads; also say what became of that one."""
     with relay.connect(consumer=True):
         measurement = measure(relay, ONE_STALLED, scale)
-        status = json.loads(_get(relay, "/api/status"))
+        status = relay.status()
     return measurement, _fate(status)
 
 
@@ -65,19 +63,12 @@ def _wait_until_accepted(relay: Relay, peers: int) -> None:
     """Wait by the metrics: the status would list all peers, which takes memory of its own."""
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
-        text = _get(relay, "/metrics")
+        text = relay.get("/metrics")
         found = re.search(r"^signal_relay_connections_accepted_total (\S+)", text, re.MULTILINE)
         if found and float(found[1]) >= peers:
             return
         time.sleep(POLL)
     raise MeasurementError(f"the relay did not accept all {peers:,}")
-
-
-def _get(relay: Relay, path: str) -> str:
-    url = f"http://127.0.0.1:{relay.port}{path}"
-    with urllib.request.urlopen(url, timeout=PATIENCE) as response:
-        text: str = response.read().decode()
-    return text
 
 
 def _resident_bytes(relay: Relay) -> int:

@@ -6,11 +6,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from benchmarks.history import History, check_steady
 from benchmarks.loads import Figure
 from benchmarks.measure import Measurement
 from benchmarks.run import Run
 from benchmarks.summary import (
     FLOOR,
+    JOURNAL,
     OURS,
     PURE,
     RIVALS,
@@ -25,7 +27,7 @@ from benchmarks.summary import (
 
 BEGIN = "<!-- results begin -->"
 END = "<!-- results end -->"
-COLUMNS = (OURS, PURE, FLOOR, *RIVALS)
+COLUMNS = (OURS, JOURNAL, PURE, FLOOR, *RIVALS)
 """The systems of the table, in order."""
 FEW_DIGITS = 10
 """Below this a value is shown with two decimals, at and above it with none."""
@@ -46,8 +48,14 @@ def checks(run: Run) -> list[Check]:
     return [each for each in found if each]
 
 
+def history_checks(run: Run, history: History) -> list[Check]:
+    """Return what was asked of the relay's journal."""
+    return [*check_steady(run.results), *history.checks()]
+
+
 def document(
     run: Run,
+    history: History,
     rows: Sequence[Row],
     machine: Mapping[str, Any],
     systems: Mapping[str, Mapping[str, str | None]],
@@ -61,11 +69,15 @@ def document(
         "systems": systems,
         "settings": {"rounds": run.rounds, "scale": run.scale},
         "complete": all(m and m.complete for rounds in run.results.values() for m in rounds),
-        "failures": run.failures,
+        "failures": [*run.failures, *history.failures],
         "rows": [_row_document(row) for row in rows],
         "checks": [asdict(check) for check in checks(run)],
         "idle_peer_bytes": run.idle_bytes,
         "measurements": list(_raw(run.results)),
+        "history": {
+            "checks": [asdict(check) for check in history_checks(run, history)],
+            "rounds": history.results,
+        },
     }
 
 
@@ -91,26 +103,49 @@ def _raw(results: Mapping[Key, Sequence[Measurement | None]]) -> Iterable[dict[s
             yield {"load": load, "system": system, "round": number, "figures": figures}
 
 
-def markdown(found: Mapping[str, Any], rows: Sequence[Row], all_checks: Sequence[Check]) -> str:
+def markdown(
+    found: Mapping[str, Any],
+    rows: Sequence[Row],
+    all_checks: Sequence[Check],
+    of_history: Sequence[Check],
+) -> str:
     """Return the results as Markdown; ``found`` is what :func:`document` returned."""
     machine, systems = found["machine"], found["systems"]
     columns = [key for key in COLUMNS if key in systems]
     about = [
         f"Measured on {machine['date']}: {machine['cpu']}, {machine['cores']} cores, "
-        f"{machine['kernel']}, {machine['distribution']}, {machine['python']}; "
+        f"{machine['kernel']}, {machine['distribution']}, {machine['python']}, "
+        f"journals on {machine['file_system']}; "
         f"{found['settings']['rounds']} rounds.",
         "",
         *(f"- {_version(systems[key])}" for key in columns),
         "",
     ]
+    tables = [
+        _systems_table(systems, columns, rows),
+        _checks_table("of the relay, and of the load generator", all_checks),
+        _checks_table("of the journal", of_history),
+    ]
+    return "\n".join([*about, "\n\n".join("\n".join(table) for table in tables if table)])
+
+
+def _systems_table(
+    systems: Mapping[str, Any], columns: Sequence[str], rows: Sequence[Row]
+) -> list[str]:
+    if not rows:
+        return []
     heads = [systems[key]["label"] for key in columns]
     head = ["load", "figure", *heads, "relay / floor", "target", "met", "ahead of the others"]
-    table = _table(head, (_cells(row, columns) for row in rows))
     marked = any(row.incomplete for row in rows)
     note = ["", "† not every consumer got every message, or a round failed."] if marked else []
-    head = ["of the relay, and of the load generator", "measured", "target", "met"]
-    alone = _table(head, ([c.label, c.measured, c.target, _yes(c.met)] for c in all_checks))
-    return "\n".join([*about, *table, *note, "", *alone])
+    return [*_table(head, (_cells(row, columns) for row in rows)), *note]
+
+
+def _checks_table(head: str, checks: Sequence[Check]) -> list[str]:
+    if not checks:
+        return []
+    cells = ([c.label, c.measured, c.target, _yes(c.met)] for c in checks)
+    return _table([head, "measured", "target", "met"], cells)
 
 
 def _version(system: Mapping[str, str | None]) -> str:

@@ -95,6 +95,7 @@ def started(systems: Sequence[System]) -> Iterator[dict[str, str]]:
                 stack.callback(system.stop)
                 try:
                     system.start()
+                    system.prepare()
                 except StartError as error:
                     why = str(error)
             if why is not None:

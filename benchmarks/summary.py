@@ -21,6 +21,7 @@ from benchmarks.loads import (
 from benchmarks.measure import Measurement
 
 OURS = "relay"
+JOURNAL = "journal"
 PURE = "pure"
 FLOOR = "floor"
 DIRECT = "direct"

@@ -15,10 +15,12 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from benchmarks import wire
+from benchmarks import machine, wire
 from benchmarks.compiled import compile_program
 
 START_PATIENCE = 20.0
@@ -29,6 +31,16 @@ STOP_PATIENCE = 10.0
 """Seconds for a system to leave before it is killed."""
 TWISTD = "from twisted.scripts.twistd import run; import sys; sys.argv[0] = 'twistd'; run()"
 """What the command ``twistd`` does, for whichever Python runs this."""
+ANSWER_PATIENCE = 60.0
+"""Seconds for the relay's side port to answer."""
+JOURNAL_SIZE = 1 << 30
+"""Bytes of a journal: the relay's default."""
+FILLED = 1.25
+"""How many times its size is sent to a journal to fill it: then its files have been used again."""
+RUN_LENGTH = 303
+"""Messages sent at once to fill it: 64 KiB."""
+FILL_PATIENCE = 60.0
+"""Seconds for it to take that: a slow disk may well hold it up."""
 PURE = "ALPHAPULSE_RELAY_PURE"
 """The environment variable with which the relay does without its compiled modules."""
 
@@ -53,7 +65,7 @@ class System:
     """A hub: a process that forwards from one connection to the others.
 
     ``key`` is for the command line and JSON, ``label`` for people. ``most_consumers`` is how many
-    it can have, where that is limited.
+    it can have, where that is limited. ``scale`` makes smaller what it keeps, for a short run.
     """
 
     key: str
@@ -62,8 +74,9 @@ class System:
     greet = staticmethod(wire.open_raw)
     most_consumers: int | None = None
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, scale: float = 1) -> None:
         self.directory = directory / self.key
+        self.scale = scale
         self._process: subprocess.Popen[bytes] | None = None
 
     def missing(self) -> str | None:
@@ -110,8 +123,11 @@ class System:
         return (self.directory / "log").read_text(errors="replace")
 
     def start(self) -> None:
-        """Start it, and wait until it listens. Raises :class:`StartError` if it does not."""
-        self.directory.mkdir(mode=0o700)
+        """Start it, and wait until it listens. Raises :class:`StartError` if it does not.
+
+        It may be one that was stopped or killed.
+        """
+        self.directory.mkdir(mode=0o700, exist_ok=True)
         with (self.directory / "log").open("wb") as log:
             self._process = subprocess.Popen(
                 self.command(),
@@ -126,6 +142,15 @@ class System:
                 lines = self.log.splitlines() or ["it said nothing"]
                 raise StartError(f"did not start: {lines[-1]}")
             time.sleep(POLL)
+
+    def prepare(self) -> None:
+        """Bring it, once it has started, to the state in which it is measured."""
+
+    def kill(self) -> None:
+        """End the process as a crash does: it is asked nothing."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
 
     def stop(self) -> None:
         """End the process, if it runs."""
@@ -153,11 +178,11 @@ class System:
 
 
 class Relay(System):
-    """The relay, as it is run in production, with the metrics on."""
+    """The relay without a journal, the metrics on."""
 
     key = "relay"
     label = "relay"
-    options: tuple[str, ...] = ()
+    options: tuple[str, ...] = ("--journal", "none")
 
     def version(self) -> str:
         compiled = [name.rpartition(".")[2] for name in COMPILED_MODULES if _is_there(name)]
@@ -179,6 +204,65 @@ class Relay(System):
         if not found:
             raise StartError("the relay has no side port")
         return int(found[1])
+
+    def get(self, path: str) -> str:
+        """Return what the side port has there."""
+        url = f"http://127.0.0.1:{self.port}{path}"
+        with urllib.request.urlopen(url, timeout=ANSWER_PATIENCE) as response:
+            text: str = response.read().decode()
+        return text
+
+    def status(self) -> dict[str, Any]:
+        """Return what the relay tells of itself."""
+        document: dict[str, Any] = json.loads(self.get("/api/status"))
+        return document
+
+
+class JournalRelay(Relay):
+    """The relay as it is by default: with a journal, beside its socket."""
+
+    key = "journal"
+    label = "relay with journal"
+
+    def __init__(self, directory: Path, scale: float = 1) -> None:
+        super().__init__(directory, scale)
+        self.size = int(JOURNAL_SIZE * scale)
+        self.options = ("--journal-size", str(self.size))
+
+    @property
+    def journal(self) -> Path:
+        """Where its journal lies."""
+        return self.directory / "journal"
+
+    def missing(self) -> str | None:
+        if (kind := machine.file_system(self.directory)) in machine.IN_MEMORY:
+            return f"its journal would be in memory ({kind}): set TMPDIR to a directory on a disk"
+        return None
+
+    def prepare(self) -> None:
+        """Fill the journal: until then its files are made, from then on they are used again.
+
+        Raises :class:`StartError` if the relay does not take what is sent.
+        """
+        try:
+            self.publish(int(self.size * FILLED))
+        except OSError as error:
+            raise StartError(f"its journal could not be filled: {error}") from error
+
+    def publish(self, size: int) -> None:
+        """Send so many bytes, and wait until the log has them. Raises ``OSError``."""
+        run = wire.build_sample() * RUN_LENGTH
+        runs = -(-size // len(run))
+        wanted = self.status()["log"]["head"] + runs * len(run)
+        with self.connect(consumer=False) as publisher:
+            publisher.settimeout(FILL_PATIENCE)
+            for _ in range(runs):
+                publisher.sendall(run)
+        deadline = time.monotonic() + FILL_PATIENCE
+        while self.status()["log"]["head"] < wanted:
+            if time.monotonic() > deadline:
+                raise TimeoutError("the log did not get all that was sent")
+            time.sleep(POLL)
 
 
 class PureRelay(Relay):
@@ -256,7 +340,7 @@ class Redis(System):
     label = "Redis"
     framing = wire.REDIS
     greet = staticmethod(wire.open_redis)
-    OPTIONS = (
+    OPTIONS: tuple[str, ...] = (
         *("--port", "0", "--save", "", "--appendonly", "no", "--maxclients", "5000"),
         *("--tcp-backlog", "4096", "--client-output-buffer-limit", "pubsub 0 0 0"),
     )
@@ -324,4 +408,6 @@ class Direct(System):
         return self._other
 
 
-SYSTEMS: tuple[type[System], ...] = (Relay, PureRelay, Floor, Nats, Redis, ZeroMQ, Direct)
+SYSTEMS: tuple[type[System], ...] = (
+    *(Relay, JournalRelay, PureRelay, Floor, Nats, Redis, ZeroMQ, Direct),
+)

@@ -9,11 +9,13 @@ import socket
 import time
 from dataclasses import dataclass
 
-from alphapulse_relay.protocol_v2.header import build_message
+from alphapulse_relay.protocol_v2.control import Subscribe, build_control
+from alphapulse_relay.protocol_v2.header import Header, build_message
 from alphapulse_relay.protocol_v2.tlv import build_tlv
 
 MESSAGE_SIZE = 216
 """Bytes of every message: a header (32) and an ArbitrageSignalTLV as deployed writers pad it."""
+HEADER_SIZE = 32
 TLV_TYPE = 21
 TLV_SIZE = 182
 """Bytes of the TLV's value: what makes up the message with the TLV's own header (2)."""
@@ -88,7 +90,7 @@ def receive_exactly(connection: socket.socket, size: int) -> bytes:
     while len(received) < size:
         piece = connection.recv(size - len(received))
         if not piece:
-            raise ConnectionError("closed in the handshake")
+            raise ConnectionError("closed before all had come")
         received += piece
     return received
 
@@ -103,8 +105,27 @@ def receive_until(connection: socket.socket, end: bytes) -> bytes:
     return received
 
 
+def receive_message(connection: socket.socket) -> bytes:
+    """Return the next message of the relay's, whole. Raises ``OSError``."""
+    header = receive_exactly(connection, HEADER_SIZE)
+    payload = Header.unpack(header).message_size - HEADER_SIZE
+    return header + receive_exactly(connection, payload)
+
+
 def open_raw(connection: socket.socket, *, consumer: bool) -> None:
     """Nothing is said: whoever is connected gets everything."""
+
+
+def subscribe(connection: socket.socket, wanted: Subscribe) -> None:
+    """Ask the relay for something; its answer is still to come."""
+    connection.sendall(build_control(wanted, timestamp=time.time_ns(), source=SOURCE))
+
+
+def open_filtered(connection: socket.socket, *, consumer: bool) -> None:
+    """Have a consumer of the relay's wish for the one source: a filter that all messages pass."""
+    if consumer:
+        subscribe(connection, Subscribe(sources=frozenset({SOURCE})))
+        receive_message(connection)  # a SequenceSync: it is subscribed
 
 
 def open_nats(connection: socket.socket, *, consumer: bool) -> None:

@@ -1,21 +1,32 @@
 """The benchmark harness: frames, summary, report, and a short run with the relay and the floor."""
 
 import json
+import mmap
 import shutil
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from socket import socketpair
 
 import pytest
 from click.testing import CliRunner
 
+from alphapulse_relay.protocol_v2.control import (
+    Gap,
+    GapReason,
+    SequenceSync,
+    SyncState,
+    build_control,
+)
 from alphapulse_relay.protocol_v2.framing import Level, MessageReader, Rules
-from benchmarks import report, wire
+from benchmarks import history, machine, page_cache, parts, report, stores, wire
 from benchmarks.__main__ import DOCS, main
+from benchmarks.history import PARTS, History, Part
 from benchmarks.loads import ALL_READ, LOADS, ONE_STALLED, Figure, Load, Target
 from benchmarks.measure import Measurement
+from benchmarks.replay import Replay, ReplayError, replay
 from benchmarks.run import Run, started
 from benchmarks.summary import (
     check_idle,
@@ -24,7 +35,7 @@ from benchmarks.summary import (
     ratio,
     summarise,
 )
-from benchmarks.systems import SYSTEMS, Direct, Floor, Relay
+from benchmarks.systems import SYSTEMS, Direct, Floor, JournalRelay, Relay, StartError
 from benchmarks.wire import NATS, RAW, REDIS, ZMTP, build_sample
 
 MESSAGE = bytes(216)
@@ -228,6 +239,204 @@ def test_checks_of_the_relay_alone() -> None:
     assert pure.met is False
 
 
+# History
+
+SCALE = 1 / 64
+"""A journal of 16 MiB, loads of some 10 ms."""
+THREE = build_sample() * 3
+SYNC_START = SequenceSync(7, 1000, SyncState.REPLAYING)
+SYNC_END = SequenceSync(7, 1000 + len(THREE), SyncState.LIVE)
+
+
+def answered(*said: bytes) -> Replay:
+    """Return the replay from a relay that says so, in small pieces, and closes."""
+    ours, hub = socketpair()
+    with ours:
+
+        def say() -> None:
+            with hub:
+                wire.receive_message(hub)
+                for byte in b"".join(said):
+                    hub.send(bytes([byte]))
+
+        saying = threading.Thread(target=say)
+        saying.start()
+        try:
+            return replay(ours)
+        finally:
+            saying.join(10)
+
+
+def control(content: Gap | SequenceSync) -> bytes:
+    return build_control(content, timestamp=1)
+
+
+def test_a_replay_counts_the_messages_bytes() -> None:
+    gap = Gap(7, 0, 1000, GapReason.RETENTION)
+    live = build_sample()
+    found = answered(live, control(gap), control(SYNC_START), THREE, control(SYNC_END))
+    assert found.size == len(THREE)
+    assert found.seconds > 0
+
+
+@pytest.mark.parametrize(
+    "said",
+    [(THREE[216:], control(SYNC_END)), (THREE + build_sample(), control(SYNC_END)), (THREE[-51:],)],
+    ids=["less", "more", "no end"],
+)
+def test_a_replay_that_is_not_whole_is_an_error(said: tuple[bytes, ...]) -> None:
+    with pytest.raises(ReplayError):
+        answered(control(SYNC_START), *said)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5, 100])
+def test_a_counter_finds_a_text_however_it_is_cut(size: int) -> None:
+    stream = b"abcabab..abcab" + b"c" * 9
+    counter = stores.Counter(b"abc")
+    for start in range(0, len(stream), size):
+        counter.feed(stream[start : start + size])
+    assert counter.count == 3
+
+
+def test_files_leave_memory_unless_they_are_mapped(tmp_path: Path) -> None:
+    if machine.file_system(tmp_path) in machine.IN_MEMORY:
+        pytest.skip("needs a directory on a disk")
+    path = tmp_path / "file"
+    path.write_bytes(bytes(1 << 20))
+    (tmp_path / "empty").touch()
+    assert page_cache.drop(tmp_path) == pytest.approx(1)
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as mapped:
+        assert not any(mapped[:: mmap.PAGESIZE])
+        assert page_cache.drop(tmp_path) == pytest.approx(0)
+    assert page_cache.drop(tmp_path) == pytest.approx(1)
+
+
+def test_the_file_system_of_a_directory(tmp_path: Path) -> None:
+    assert machine.file_system(Path("/proc/self")) == "proc"
+    assert machine.file_system(tmp_path / "not" / "there") == machine.file_system(tmp_path)
+
+
+def test_a_journal_in_memory_is_not_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine, "file_system", lambda directory: "tmpfs")
+    run = History(PARTS, rounds=1, scale=SCALE)
+    run.measure_all(tmp_path, lambda what: None)
+    assert run.checks() == []
+    assert "set TMPDIR" in run.failures[0]
+
+
+def test_a_part_that_fails_is_told_and_the_others_go_on(tmp_path: Path) -> None:
+    def fail(relay: JournalRelay, number: int, scale: float) -> parts.Figures:
+        raise StartError("no room")
+
+    broken = Part("broken", "broken part", fail, lambda rounds: [])
+    run = History([broken, *PARTS[:1]], rounds=2, scale=SCALE)
+    steps: list[str] = []
+    run.measure_all(tmp_path, steps.append)
+    assert len(steps) == run.steps == 4
+    assert run.failures == ["broken part: no room"] * 2
+    assert len(run.results["replay"]) == 2
+    assert len(run.checks()) == 1
+
+
+@pytest.fixture(scope="module")
+def full_relay(tmp_path_factory: pytest.TempPathFactory) -> Iterator[JournalRelay]:
+    relay = JournalRelay(tmp_path_factory.mktemp("history"), SCALE)
+    try:
+        relay.start()
+        relay.prepare()
+        yield relay
+    finally:
+        relay.stop()
+
+
+EXPECTED = {
+    "replay": {"bytes", "seconds"},
+    "fresh": {"journal", "relay"},
+    "cold": {"beside", "alone", "covered", "cold", "bytes", "seconds"},
+    "filter": {"through-1", "through-1 filtered", "through-3", "through-3 filtered"},
+    "crash": {"seconds", "bytes", "empty"},
+    "stores": {"journal", "jetstream", "redis-streams"},
+}
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler (cc)")
+@pytest.mark.parametrize("part", PARTS, ids=lambda part: part.key)
+def test_each_part_finds_its_figures(full_relay: JournalRelay, part: Part) -> None:
+    figures = part.measure(full_relay, 0, SCALE)
+    missing = {k.key for k, _ in stores.RIVALS if k(full_relay.directory).missing() is not None}
+    assert figures.keys() == EXPECTED[part.key] - missing
+    assert all(value > 0 for name, value in figures.items() if name != "cold")
+    assert 0 <= figures.get("cold", 0) <= 1
+    assert all(check.label and check.measured for check in part.judge([figures]))
+
+
+def test_a_replay_is_of_all_that_is_kept(full_relay: JournalRelay) -> None:
+    log = full_relay.status()["log"]
+    assert parts.measure_replay(full_relay, 0, 1)["bytes"] == log["head"] - log["tail"] > 1 << 20
+
+
+@pytest.mark.parametrize(
+    ("judge", "met", "missed"),
+    [
+        (
+            parts.judge_replay,
+            {"bytes": 2e9, "seconds": 2.0},
+            {"bytes": 2e9, "seconds": 2.01},
+        ),
+        (parts.judge_fresh, {"journal": 6.0, "relay": 10.0}, {"journal": 5.9, "relay": 10.0}),
+        (
+            parts.judge_cold,
+            {"beside": 11, "alone": 10, "cold": 1, "covered": 1, "bytes": 1, "seconds": 1},
+            {"beside": 12, "alone": 10, "cold": 1, "covered": 1, "bytes": 1, "seconds": 1},
+        ),
+        (
+            parts.judge_filter,
+            {"through-1": 10, "through-1 filtered": 7, "through-3": 10, "through-3 filtered": 7},
+            {"through-1": 10, "through-1 filtered": 6, "through-3": 10, "through-3 filtered": 6},
+        ),
+        (
+            parts.judge_start,
+            {"seconds": 0.9, "bytes": 1 << 30, "empty": 0.5},
+            {"seconds": 0.9, "bytes": 0.9 * (1 << 30), "empty": 0.5},
+        ),
+    ],
+    ids=["replay", "fresh", "cold", "filter", "start"],
+)
+def test_judging_the_median_of_the_rounds(judge, met: parts.Figures, missed: parts.Figures) -> None:
+    assert {check.met for check in judge([missed, met, met])} == {True}
+    assert {check.met for check in judge([missed, met, missed])} == {False}
+
+
+def test_stores_are_told_and_not_judged() -> None:
+    told = parts.judge_stores([{"journal": 3, "redis-streams": 2}, {"journal": 5}])
+    assert [(check.measured, check.met) for check in told] == [
+        ("4 messages/s", None),
+        ("2 messages/s", None),
+    ]
+
+
+def test_another_one_is_first_in_each_round() -> None:
+    done: list[str] = []
+    for number in range(3):
+        parts.in_turn(number, lambda: done.append("with"), lambda: done.append("without"))
+    assert done == ["with", "without", "without", "with", "with", "without"]
+
+
+def test_what_a_full_journal_costs() -> None:
+    results = {
+        ("through-1", "journal"): [measured(85)],
+        ("through-1", "relay"): [measured(100)],
+        ("through-3", "journal"): [measured(84)],
+        ("through-3", "relay"): [measured(100)],
+        ("timed-1", "journal"): [measured(p50=11.1)],
+        ("timed-1", "relay"): [measured(p50=10)],
+    }
+    assert [check.met for check in history.check_steady(results)] == [True, False, False]
+    assert history.check_steady({}) == []
+
+
 # Order of measurements
 
 
@@ -249,7 +458,8 @@ def test_each_round_begins_with_another_system(tmp_path: Path) -> None:
 
 def test_keys_name_one_thing_each() -> None:
     assert len({kind.key for kind in SYSTEMS}) == len(SYSTEMS)
-    assert len({load.key for load in LOADS}) == len(LOADS)
+    keys = [*(load.key for load in LOADS), *(part.key for part in PARTS)]
+    assert len(set(keys)) == len(keys)
 
 
 def test_a_system_that_does_not_start_is_left_out(tmp_path: Path) -> None:
@@ -297,18 +507,18 @@ def test_no_page_is_an_error(tmp_path: Path) -> None:
 def test_an_unknown_system_is_an_error() -> None:
     result = CliRunner().invoke(main, ["--systems", "relay,rust"])
     assert result.exit_code == 2
-    assert "'rust' is none of relay, pure, floor" in result.output
+    assert "'rust' is none of relay, journal, pure, floor" in result.output
 
 
 # The real thing
 
 
 @pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler (cc)")
-def test_a_quick_run_of_relay_and_floor(tmp_path: Path) -> None:
+def test_a_quick_run_of_relay_journal_and_floor(tmp_path: Path) -> None:
     loads = "through-3,single-3,timed-3,timed-100"
-    command = [sys.executable, "-m", "benchmarks", "--quick", "--systems", "relay,floor"]
+    command = [sys.executable, "-m", "benchmarks", "--quick", "--systems", "relay,journal,floor"]
     subprocess.run(
-        [*command, "--loads", loads, "--output", str(tmp_path)],
+        [*command, "--loads", f"{loads},replay", "--output", str(tmp_path)],
         check=True,
         cwd=Path(__file__).parents[1],
         timeout=120,
@@ -317,7 +527,7 @@ def test_a_quick_run_of_relay_and_floor(tmp_path: Path) -> None:
     assert found["failures"] == []
     assert found["complete"] is True
     raw = found["measurements"]
-    assert len(raw) == 2 * len(loads.split(","))
+    assert len(raw) == 3 * len(loads.split(","))
     for each in raw:
         figures = each["figures"]
         assert figures["least_delivered"] == figures["sent"] > 0
@@ -326,7 +536,13 @@ def test_a_quick_run_of_relay_and_floor(tmp_path: Path) -> None:
     table = (tmp_path / "performance.md").read_text()
     assert table.startswith(report.BEGIN)
     assert "| 64 KiB per write, to 3 | messages/s |" in table
+    assert "| of the journal | measured | target | met |" in table
     assert "†" not in table
+    (replayed,) = found["history"]["rounds"]["replay"]
+    assert replayed["bytes"] > replayed["seconds"] > 0
+    labels = [check["label"] for check in found["history"]["checks"]]
+    assert labels[0] == "with a full journal / without: messages/s, 64 KiB per write, to 3"
+    assert labels[1].startswith("replay of all that is kept")
 
 
 def test_the_page_has_a_place_for_the_results() -> None:

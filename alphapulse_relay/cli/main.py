@@ -16,6 +16,7 @@ from alphapulse_relay import __version__
 from alphapulse_relay.cli.bench.command import bench
 from alphapulse_relay.cli.completion import PROGRAM, completion
 from alphapulse_relay.cli.journal.command import journal
+from alphapulse_relay.cli.replay.command import replay
 from alphapulse_relay.cli.send import send
 from alphapulse_relay.cli.status import status
 from alphapulse_relay.cli.tail import tail
@@ -73,6 +74,7 @@ def _discard_output() -> None:
         "signal-relay tail                     print what is published, decoded",
         "signal-relay tail --raw > day.v2      record it",
         "signal-relay send day.v2 --rate 100   publish it again, 100 messages a second",
+        "signal-relay replay --since 10m       print what came in the last ten minutes",
         "signal-relay status                   who is connected, how much flows",
         "signal-relay bench                    measure its latency and throughput",
         "signal-relay journal list             what it has kept",
@@ -89,7 +91,7 @@ def cli() -> None:
     """
 
 
-for command in (tail, send, status, bench, journal, completion):
+for command in (tail, replay, send, status, bench, journal, completion):
     cli.add_command(command)
 
 

@@ -1,17 +1,15 @@
 """``signal-relay tail``: what is published, as it comes.
 
-Knows how to follow a relay as a consumer that says nothing, and which messages are wanted; how a
-message looks, ``render`` knows.
+Knows how to follow a relay, as a consumer that says nothing or from a place in its journal, and
+which messages are wanted; how they are written, ``output`` knows.
 """
 
-import select
-import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import BinaryIO
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import click
-from rich.console import Console
 
 from alphapulse_relay.cli import render
 from alphapulse_relay.cli.connection import (
@@ -27,17 +25,33 @@ from alphapulse_relay.cli.layouts import (
     source_numbers,
     type_numbers,
 )
-from alphapulse_relay.cli.words import Failure, examples, standard_output
-from alphapulse_relay.protocol_v2.control import ErrorMessage, parse_error
+from alphapulse_relay.cli.output import Output, form_options, open_output
+from alphapulse_relay.cli.subscriber import (
+    MOST,
+    REASONS,
+    Wait,
+    new_core,
+    start_of,
+    subscribed,
+    tell_missing,
+)
+from alphapulse_relay.cli.times import since_option
+from alphapulse_relay.cli.words import Failure, examples
+from alphapulse_relay.client.bookmark import Bookmark, load_bookmark, save_bookmark
+from alphapulse_relay.client.core import Core, Message, Missed, Synced
+from alphapulse_relay.protocol_v2.control import (
+    NO_WISH,
+    ErrorMessage,
+    Subscribe,
+    Wish,
+    parse_error,
+)
 from alphapulse_relay.protocol_v2.errors import WireError
 from alphapulse_relay.protocol_v2.framing import MessageReader
 from alphapulse_relay.protocol_v2.header import Domain, Header
 from alphapulse_relay.protocol_v2.signals import SignalTable
 
 NO_REASON = "it is gone, or this consumer did not keep up; the relay's log tells which"
-
-Show = Callable[[bytes], bytes]
-"""Makes of a message the bytes to write."""
 
 
 @dataclass(frozen=True)
@@ -60,49 +74,119 @@ class Filter:
         return any(tlv.type in self.types for tlv in tlvs)
 
 
+def filter_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the options that say which messages are wanted."""
+    types = click.option(
+        "--type",
+        "-t",
+        "types",
+        type=TypeParameter(),
+        multiple=True,
+        help="Only messages with a TLV of these types: numbers or names, separated by commas.",
+    )
+    sources = click.option(
+        "--source",
+        "sources",
+        metavar="NUMBER",
+        multiple=True,
+        callback=source_numbers,
+        help="Only messages of these sources, separated by commas.",
+    )
+    return types(sources(command))
+
+
+class Arrival(NamedTuple):
+    """A message, if it is one, and the place in the journal behind it, if that is known."""
+
+    message: bytes | None
+    behind: Bookmark | None = None
+
+
 class Consumer:
-    """A peer that only listens. ``out`` is where its messages go, in the end."""
+    """A peer that only listens, and says nothing to the relay."""
 
-    def __init__(self, connection: socket.socket, out: BinaryIO) -> None:
-        self.error: ErrorMessage | None = None
-        """What the relay had to say before it closed the connection."""
-        self._connection = connection
-        self._out = out
-        self._poll = select.poll()
-        self._poll.register(connection, select.POLLIN)
-        self._poll.register(out, 0)  # tells only that its reader is gone
+    def __init__(self, path: str, wait_for: Wait) -> None:
+        self._path = path
+        self._wait_for = wait_for
+        self._error: ErrorMessage | None = None  # the relay's, before it closed the connection
 
-    def messages(self) -> Iterator[bytes]:
-        """Yield what is published until the relay closes; ``out`` is flushed before each wait."""
+    def arrivals(self, wanted: Filter) -> Iterator[Arrival]:
+        """Yield what is published; raises :class:`Failure` when the relay closes."""
         reader = MessageReader(FROM_RELAY)
-        while chunk := self._receive():
-            try:
-                for message in reader.feed(chunk):
-                    if not self._is_error(message):
-                        yield message
-            except WireError as error:
-                raise Failure(f"what comes is not Protocol V2: {error}") from None
+        with connect(self._path) as connection:
+            while True:
+                self._wait_for(connection.fileno())
+                try:
+                    chunk = connection.recv(RECEIVE_SIZE)
+                except ConnectionResetError:
+                    chunk = b""
+                if not chunk:
+                    raise closed(self._error, NO_REASON)
+                for message in self._messages(reader, chunk):
+                    if wanted.admits(message):
+                        yield Arrival(message)
+
+    def _messages(self, reader: MessageReader, chunk: bytes) -> Iterator[bytes]:
+        try:
+            for message in reader.feed(chunk):
+                if not self._is_error(message):
+                    yield message
+        except WireError as error:
+            raise Failure(f"what comes is not Protocol V2: {error}") from None
 
     def _is_error(self, message: bytes) -> bool:
         """Keep an Error apart: it is the relay's own word, not published by anybody."""
         if message[4] != Domain.SYSTEM:
             return False
         error = parse_error(message)
-        self.error = error or self.error
+        self._error = error or self._error
         return error is not None
 
-    def _receive(self) -> bytes:
-        """Return the next bytes; none at the end."""
-        ready = self._poll.poll(0)
-        if not ready:
-            self._out.flush()
-            ready = self._poll.poll()
-        if any(descriptor == self._out.fileno() for descriptor, _ in ready):
-            raise BrokenPipeError
-        try:
-            return self._connection.recv(RECEIVE_SIZE)
-        except ConnectionResetError:
-            return b""
+
+class Place:
+    """How far the output has come in the relay's journal, kept in a file if there is one.
+
+    A message counts as taken once it is flushed: the file is saved after that.
+    """
+
+    def __init__(self, file: Path | None) -> None:
+        self._file = file
+        self._saved = _load(file) if file is not None else None
+        self.written = self._saved
+        """Behind the last message that was written."""
+
+    def save(self) -> None:
+        """Note in the file that all that was written has been flushed."""
+        if self._file is not None and self.written is not None and self.written != self._saved:
+            save_bookmark(self._file, self.written)
+            self._saved = self.written
+
+
+def _load(file: Path) -> Bookmark | None:
+    try:
+        return load_bookmark(file)
+    except UnicodeDecodeError:
+        raise Failure(f"{file} is not a bookmark") from None
+    except ValueError as error:
+        raise Failure(str(error)) from None
+
+
+def arrivals_from(path: str, core: Core, wait_for: Wait, file: Path | None) -> Iterator[Arrival]:
+    """Yield what a subscription brings; raises :class:`Failure` when the relay closes.
+
+    ``file`` is where its bookmark came from.
+    """
+    advice = f": remove {file} to begin anew, or name another file" if file else ""
+    for event in subscribed(path, core, wait_for, advice):
+        match event:
+            case Message(data, bookmark):
+                yield Arrival(data, bookmark)
+            case Synced(bookmark):
+                yield Arrival(None, bookmark)
+            case Missed(gap, bookmark):
+                tell_missing(gap.start, gap.stop, REASONS[gap.reason])
+                yield Arrival(None, bookmark)
+    raise closed(None, NO_REASON)
 
 
 @click.command(
@@ -111,37 +195,34 @@ class Consumer:
         "signal-relay tail --json | jq -c 'select(.publisher == 20) | .tlvs[].fields'",
         "signal-relay tail --raw --count 1000 > sample.v2",
         "signal-relay tail --layouts our-types.toml --hex --count 1",
+        "signal-relay tail --since 10m",
+        "signal-relay tail --raw --bookmark day.bookmark >> day.v2",
     ),
 )
 @socket_option
-@click.option(
-    "--type",
-    "-t",
-    "types",
-    type=TypeParameter(),
-    multiple=True,
-    help="Only messages with a TLV of these types: numbers or names, separated by commas.",
-)
-@click.option(
-    "--source",
-    "sources",
-    metavar="NUMBER",
-    multiple=True,
-    callback=source_numbers,
-    help="Only messages of these sources, separated by commas.",
-)
+@filter_options
 @click.option(
     "--count", "-n", type=click.IntRange(min=1), help="Exit after so many (matching) messages."
 )
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
-@click.option("--hex", "with_hex", is_flag=True, help="Also dump the bytes of each message.")
-@click.option("--raw", is_flag=True, help="The messages' bytes as they came, for a file or a pipe.")
+@since_option
+@click.option(
+    "--last", type=click.IntRange(1, MOST), help="Begin with the last so many (matching) messages."
+)
+@click.option(
+    "--bookmark",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Go on where the last run with this file stopped; it is made if missing.",
+)
+@form_options
 @layouts_option
 def tail(
     path: str,
     types: tuple[str, ...],
     sources: frozenset[int],
     count: int | None,
+    since: int | None,
+    last: int | None,
+    bookmark: Path | None,
     as_json: bool,
     with_hex: bool,
     raw: bool,
@@ -153,56 +234,42 @@ def tail(
     the fields of each TLV; what the table of layouts does not know is shown as hex. Where tail is
     the only consumer, publishers are held to its pace: --raw is the fastest.
 
+    With --since, --last or --bookmark, tail asks the relay for what it has kept, and goes on live.
+    What the relay no longer has is told on standard error, by its positions in the journal. With
+    --bookmark, a message is taken once it has been written and flushed: after a crash some may
+    come again, none is left out. A file that is there goes before --since and --last.
+
     With --json, a header's numbers are exact integers. Of a TLV's fields, the ones wider than 32
     bits are text, so that no reader rounds them, and "hex" is its whole value.
 
     Ends with status 1 when the relay closes the connection.
     """
-    if sum((as_json, with_hex, raw)) > 1:
-        raise click.UsageError("--json, --hex and --raw exclude each other.")
-    out = standard_output().buffer
-    if raw and out.isatty():
-        raise click.UsageError("--raw writes bytes that are not for a terminal: redirect them.")
-    show = _renderer(table, as_json, with_hex, raw)
-    wanted = Filter(type_numbers(types, table), sources)
-    with connect(path) as connection:
-        _follow(Consumer(connection, out), out, wanted, count, show)
+    if since is not None and last is not None:
+        raise click.UsageError("--since and --last exclude each other.")
+    numbers = type_numbers(types, table)
+    place = Place(bookmark)
+    output = open_output(table, as_json=as_json, with_hex=with_hex, raw=raw, flushed=place.save)
+    if since is None and last is None and bookmark is None:
+        arrivals = Consumer(path, output.wait_for).arrivals(Filter(numbers, sources))
+    else:
+        start, value = start_of(since, None, last)
+        wishes = Wish.POSITIONS if bookmark is not None else NO_WISH
+        asked = Subscribe(wishes, start, value, 0, numbers, sources)
+        core = new_core(asked, place.written)
+        arrivals = arrivals_from(path, core, output.wait_for, bookmark)
+    _follow(arrivals, output, place, count)
 
 
-def _follow(
-    consumer: Consumer, out: BinaryIO, wanted: Filter, count: int | None, show: Show
-) -> None:
-    """Write the wanted messages until there were ``count``."""
-    at_once, shown = out.isatty(), 0
-    for message in consumer.messages():
-        if not wanted.admits(message):
-            continue
-        out.write(show(message))
-        if at_once:
-            out.flush()
-        shown += 1
-        if shown == count:
-            out.flush()
-            return
-    out.flush()
-    raise closed(consumer.error, NO_REASON)
-
-
-def _renderer(table: SignalTable, as_json: bool, with_hex: bool, raw: bool) -> Show:
-    """Return how a message becomes the bytes to write."""
-    if raw:
-        return bytes
-    console = Console()
-    colour = console.color_system is not None and not console.no_color
-
-    def text(message: bytes) -> bytes:
-        header = Header.unpack(message)
-        contents = render.read_contents(message, header)
-        if as_json:
-            shown = render.json_line(message, header, contents, table)
-        else:
-            shown = render.line(header, contents, table, colour=colour)
-        dump = f"\n{render.dump(message)}" if with_hex else ""
-        return f"{shown}{dump}\n".encode()
-
-    return text
+def _follow(arrivals: Iterator[Arrival], output: Output, place: Place, count: int | None) -> None:
+    """Write the messages until there were ``count``; however it ends, what came is flushed."""
+    shown = 0
+    try:
+        for message, behind in arrivals:
+            if message is not None:
+                output.send(message)
+                shown += 1
+            place.written = behind
+            if shown == count:
+                return
+    finally:
+        output.finish()

@@ -9,6 +9,7 @@ from alphapulse_relay.hub.log import STRETCH, Log
 from alphapulse_relay.hub.segment import Origins
 
 if TYPE_CHECKING:
+    from alphapulse_relay.hub.outgoing import Outgoing
     from alphapulse_relay.hub.retransmission import Retransmission
 
 NOTHING = memoryview(b"")
@@ -170,6 +171,10 @@ class Cursor:
         rest = bytes(self._log.read(position)[: self._log.boundary(position) - position])
         self.alight(position + len(rest))
         return rest
+
+    def take_outgoing(self) -> "Outgoing | None":
+        """Return what is still to be said: nothing."""
+        return None
 
     def take_retransmissions(self) -> "list[Retransmission]":
         """Return what is still to be sent again: nothing."""

@@ -98,7 +98,7 @@ class Dialogue:
         self.subscription = Subscription(asked, self._factory.filters.filter_for(asked))
         cursor = self._peer.follow(self.subscription, position)
         if search is None:
-            cursor.outgoing.add(cursor.sync)
+            cursor.outgoing.answer(cursor.sync)
         else:
             cursor.search(search)
         self._beat()
@@ -163,9 +163,10 @@ class Dialogue:
         while self._unsynced and self._unsynced[0][0] <= durable:
             self._peer.listen().outgoing.add(self._unsynced.popleft()[1])
             said = True
+        # Before it is told: that may be the end of it.
+        self._factory.awaits_sync(self, bool(self._unsynced))
         if said:
             self._peer.speak()
-        self._factory.awaits_sync(self, bool(self._unsynced))
 
     # Time
 
@@ -173,6 +174,7 @@ class Dialogue:
         """Begin to watch for silence, or stop."""
         self.stop()
         if Wish.HEARTBEATS in self.subscription.wishes:
+            self._silent_since = self._peer.cursor.bytes_out
             self._heartbeat = self._factory.clock.callLater(HEARTBEAT_SECONDS, self._look_at_silence)
 
     def _look_at_silence(self) -> None:

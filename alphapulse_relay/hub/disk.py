@@ -1,7 +1,7 @@
 """The journal's system calls: slots of two mapped files each, made, touched, read and synced.
 
-All of it may wait for the disk, so all of it is for a thread; only :meth:`Disk.resident` is not. What
-is in the files it does not know, but for what tells a used slot from a spare one.
+All of it may wait for the disk, so all of it is for a thread; only :meth:`Disk.resident` is not.
+What is in the files it does not know, but for what tells a used slot from a spare one.
 """
 
 import ctypes
@@ -9,11 +9,12 @@ import errno
 import fcntl
 import mmap
 import os
+import weakref
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from alphapulse_relay.journal.format import MAGIC, PAGE, data_path, index_path
+from alphapulse_relay.journal.format import MAGIC, PAGE, data_path, index_path, sync_directory
 
 FILE_MODE = 0o640
 """Who may read the relay's group may read what it has written."""
@@ -32,13 +33,19 @@ _libc.mincore.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p]
 
 @dataclass(eq=False)
 class Slot:
-    """Two mapped files that hold a segment, or are spare."""
+    """Two mapped files that hold a segment, or are spare.
+
+    They are open until it is closed, or nobody has it any more.
+    """
 
     number: int
     data: mmap.mmap
     index: mmap.mmap
     descriptors: tuple[int, int]
     """Of the messages' file and the index's."""
+
+    def __post_init__(self) -> None:
+        self._close = weakref.finalize(self, _close_all, self.descriptors)
 
     @property
     def size(self) -> int:
@@ -47,8 +54,7 @@ class Slot:
 
     def close(self) -> None:
         """Close the files; the memory goes when nobody looks at it any more."""
-        for descriptor in self.descriptors:
-            os.close(descriptor)
+        self._close()
 
 
 class Disk:
@@ -59,15 +65,25 @@ class Disk:
 
     def make(self, number: int, data_size: int, index_size: int) -> Slot:
         """Make a spare slot whose room is taken on the disk. Raises ``OSError``."""
-        data = self._make_file(data_path(self.directory, number), data_size)
+        paths = data_path(self.directory, number), index_path(self.directory, number)
+        # Whoever opens the journal would take half a slot for a damaged one.
+        new = [path.with_name(f"{path.name}.new") for path in paths]
         try:
-            index = self._make_file(index_path(self.directory, number), index_size)
+            data = self._make_file(new[0], data_size)
+            try:
+                index = self._make_file(new[1], index_size)
+            except OSError:
+                os.close(data)
+                raise
+            slot = self.map(number, data, index)
+            self.touch(slot)
         except OSError:
-            os.close(data)
-            data_path(self.directory, number).unlink()
+            for path in new:
+                path.unlink(missing_ok=True)
             raise
-        slot = self.map(number, data, index)
-        self.touch(slot)
+        for made, path in zip(new, paths, strict=True):
+            made.replace(path)
+        sync_directory(self.directory)
         return slot
 
     def is_free(self, number: int) -> bool:
@@ -128,6 +144,14 @@ class Disk:
             return True  # cannot be told: nothing would be gained by asking again
         return all(page & 1 for page in vector)
 
+    def unmap(self, slot: Slot) -> None:
+        """Take the pages of the messages out of the mapping; who looks at them gets them back.
+
+        To be done before what is not written any more is synced: else each page is taken out for
+        writing on its own, for which the processor that the relay runs on is interrupted.
+        """
+        _libc.madvise(_address(slot.data), len(slot.data), mmap.MADV_DONTNEED)
+
     def sync(self, slot: Slot) -> None:
         """Have what was written on the disk: the messages, then the index. Raises ``OSError``.
 
@@ -137,8 +161,7 @@ class Disk:
             os.fdatasync(descriptor)
 
     def remove(self, slot: Slot) -> None:
-        """Remove a slot's files."""
-        slot.close()
+        """Remove a slot's files; their room is free when nobody has it any more."""
         for path in (index_path, data_path):
             with suppress(FileNotFoundError):
                 path(self.directory, slot.number).unlink()
@@ -164,11 +187,12 @@ class Disk:
             os.posix_fallocate(descriptor, 0, size)
         except OSError:
             os.close(descriptor)
-            path.unlink()
             raise
         return descriptor
 
-    def _populate(self, memory: mmap.mmap, start: int, advice: int, length: int = TOUCH_SIZE) -> None:
+    def _populate(
+        self, memory: mmap.mmap, start: int, advice: int, length: int = TOUCH_SIZE
+    ) -> None:
         """Map pages at once; without the system's help they are when they are touched."""
         length = min(length, len(memory) - start)
         # A call by ctypes does not hold up the other threads.
@@ -176,6 +200,11 @@ class Disk:
             failure = ctypes.get_errno()
             if failure != errno.EINVAL:
                 raise OSError(failure, os.strerror(failure))
+
+
+def _close_all(descriptors: tuple[int, ...]) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)
 
 
 def _address(memory: mmap.mmap) -> int:

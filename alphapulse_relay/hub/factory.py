@@ -96,6 +96,7 @@ class SignalRelayFactory(ServerFactory):
         self._drop_lines = Throttle(clock)
         self._broken_lines = Throttle(clock)
         self._refusal_lines = Throttle(clock)
+        self._miss_lines = Throttle(clock)
         self._verbose = verbose
         self.fan_out: Any = None
         """Compiled code that delivers to the peers that ride; None without it."""
@@ -353,9 +354,18 @@ class SignalRelayFactory(ServerFactory):
             self._log.failure("could not serve peer {peer}", **peer.identity.fields)
             peer.end(Ending.FAULT)
 
-    def missed(self, reason: Miss, messages: int) -> None:
-        """Count messages that a peer is told will not come."""
+    def missed(self, peer: Peer, reason: Miss, messages: int) -> None:
+        """Count messages that a peer is told will not come, and log it at a bounded rate."""
         self.counters.missed[reason] += messages
+        if (left_out := self._miss_lines.admit()) is not None:
+            self._log.warn(
+                "peer moved on: {peer}, reason={reason}, {missed} messages were not sent to "
+                "it{left_out}",
+                reason=reason.value,
+                missed=messages,
+                left_out=left_out,
+                **peer.identity.fields,
+            )
 
     def refused_control(self, sender: Peer, error: WireError) -> None:
         """Count a control message that could not be carried out, and log it."""

@@ -1,6 +1,7 @@
 """History: where in the log a subscription begins."""
 
 from alphapulse_relay.hub.log import Log
+from alphapulse_relay.hub.segment import Segment
 from alphapulse_relay.protocol_v2.framing import message_size
 from alphapulse_relay.protocol_v2.selection import Selector, count, select
 
@@ -18,6 +19,8 @@ def position_at(log: Log, when: int) -> int:
 
 def position_of_last(log: Log, number: int) -> int:
     """Return where the last ``number`` messages begin; the tail if there are fewer."""
+    if not number:
+        return log.head
     ordinal = log.messages - number
     for segment in reversed(log.segments):
         if segment.ordinal <= ordinal:
@@ -27,12 +30,23 @@ def position_of_last(log: Log, number: int) -> int:
     record = segment.record_of(ordinal)
     if record < 0:
         return segment.start
-    position, before = segment.record_start(record), segment.record(record).ordinal
-    stop = segment.end
-    while before < ordinal and position < stop:
-        position += message_size(segment.read(position))
-        before += 1
-    return position
+    starts = _starts(segment, record)
+    missing = segment.record(record).ordinal + segment.record(record).messages - ordinal
+    return starts[-missing] if missing <= len(starts) else segment.record_start(record)
+
+
+def _starts(segment: Segment, record: int) -> list[int]:
+    """Return where the messages of a record begin, but for those that are damaged."""
+    starts = []
+    position, stop = segment.record_start(record), segment.record_start(record + 1)
+    while position < stop:
+        hole = segment.hole_at(position)
+        if hole is None:
+            starts.append(position)
+            position += message_size(segment.read(position))
+        else:
+            position = hole
+    return starts
 
 
 class LastMatching:

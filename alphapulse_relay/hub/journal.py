@@ -1,8 +1,8 @@
 """The journal: the log's segments in files, which outlive the process.
 
-Where the disk is full or fails the next segment lies in memory, and the relay goes on; files come back
-as soon as one can be made. What is in the files ``journal/format.py`` tells, how they are read at start
-``journal/recovery.py``; when they are synced, ``sync.py``.
+Where the disk is full or fails the next segment lies in memory, and the relay goes on; files come
+back as soon as one can be made. What is in the files ``journal/format.py`` tells, how they are read
+at start ``journal/recovery.py``; when they are synced, ``sync.py``.
 """
 
 import os
@@ -14,14 +14,16 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import count
 from pathlib import Path
+from time import perf_counter
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
+from alphapulse_relay.hub.counters import Histogram
 from alphapulse_relay.hub.disk import Disk, Slot
 from alphapulse_relay.hub.segment import Segment
 from alphapulse_relay.hub.storage import LogOwner, MemoryStorage
-from alphapulse_relay.hub.sync import Sync
+from alphapulse_relay.hub.sync import SYNC_BOUNDS, Sync
 from alphapulse_relay.hub.worker import Worker
 from alphapulse_relay.journal import recovery
 from alphapulse_relay.journal.format import (
@@ -36,11 +38,12 @@ from alphapulse_relay.journal.format import (
     data_path,
     data_size_of,
     index_size,
+    slots,
 )
 
 WINDOW = 64 << 20
-"""Bytes that consumers may be behind before publishers are held at a part of it: history is for those
-that are slow, not for making everybody slow."""
+"""Bytes that consumers may be behind before publishers are held at a part of it: history is for
+those that are slow, not for making everybody slow."""
 HOT = 64 << 20
 """Bytes behind the head that are taken to be in memory: they were just written."""
 READ_AHEAD = 4 << 20
@@ -50,8 +53,8 @@ RETRY_SECONDS = 5.0
 AGE_SECONDS = 60.0
 """How often it is looked for segments that are too old."""
 JUMP = 1 << 40
-"""Positions left out where messages may have been lost that somebody has seen: more than can have been
-appended. So no position is ever given twice."""
+"""Positions left out where messages may have been lost that somebody has seen: more than can have
+been appended. So no position is ever given twice."""
 UNKNOWN_STARTS = 0x3FFFFFFF
 """Of which a number is drawn where the journal's own count is lost."""
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
@@ -62,7 +65,7 @@ class JournalError(Exception):
     """A journal that cannot be opened; ``str()`` is one line."""
 
 
-class JournalInUse(JournalError):
+class JournalInUse(JournalError):  # noqa: N818 - says what is
     """Another process has it."""
 
 
@@ -82,7 +85,7 @@ class FileSegment(Segment):
 
 @dataclass(frozen=True)
 class Workers:
-    """Threads: one that makes segments, one that reads them, one that syncs. None waits for another."""
+    """Threads: one makes segments, one reads them, one syncs. None waits for another."""
 
     maker: Worker
     reader: Worker
@@ -98,7 +101,7 @@ class Journal:
     """Segments in the files of a directory, ``size`` bytes of them; see ``storage.Storage``.
 
     ``every`` is when to sync, as :class:`Sync` has it; segments whose newest message is older than
-    ``age`` seconds are given up. ``memory`` is where segments lie while the disk does not take them.
+    ``age`` seconds are given up. ``memory`` is where segments lie while the disk takes none.
     """
 
     _log = Logger()
@@ -120,6 +123,10 @@ class Journal:
         self.run_number = 0
         self.failure: str | None = None
         """Why segments lie in memory, if they do."""
+        self.failures = 0
+        """How often that began."""
+        self.waits = Histogram(SYNC_BOUNDS)
+        """Seconds that the next segment was waited for, with all else that the relay does."""
         self.damage = 0
         """Places found damaged since the start."""
         self.sync = Sync(clock, workers.syncer, disk, every, self._sync_failed)
@@ -145,18 +152,22 @@ class Journal:
 
     @property
     def ready(self) -> bool:
-        """Whether the next segment is ready."""
-        return self._spare is None or self._spare.done()
+        """Whether the next segment is ready, or lies in memory."""
+        return self.failure is not None or self._spare is None or self._spare.done()
 
     @property
     def durable(self) -> bool:
-        """Whether what is appended now will be acknowledged: where each is synced, only by files."""
-        in_files = self.failure is None and self._current is not None
-        return in_files or not self.sync.immediate
+        """Whether what is appended now will be acknowledged: where each is synced, in files."""
+        return self.failure is None or not self.sync.immediate
 
     def acknowledged(self, head: int) -> int:
         """Return up to where can be acknowledged; what a failed sync lost never is."""
         return self.sync.synced if self.sync.immediate else head
+
+    @property
+    def directory(self) -> Path:
+        """Where the files are."""
+        return self._disk.directory
 
     @property
     def disk_bytes(self) -> int:
@@ -217,26 +228,31 @@ class Journal:
 
     def _begin_epoch(self, segments: Sequence[FileSegment]) -> None:
         before, boot = self._found, _boot()
-        if before is None:
+        if before is None or not segments:  # which positions were given is not known
             before = Epoch(_new_epoch(), 0, boot, closed=True)
         # Where it is not known how often it was opened, no number of then must come again.
         starts = before.starts if before.boot else _new_epoch() & UNKNOWN_STARTS
         self.epoch, self.run_number = before.epoch, starts + 1
         if segments:
             last = segments[-1]
-            self._next_number = last.number + 1
+            lost = len(set(slots(self._disk.directory)).difference(self._slots))
+            self._next_number = last.number + 1 + lost
             self._current = last
             self.head = last.end
             self.sync.write_to(last.slot)
-            if not before.closed and (before.boot != boot or _memory_follows(last)):
+            between = last.number - segments[0].number + 1 - len(segments)
+            reason = _may_miss(last, before, boot)
+            if lost > between:  # what is in it may have been the newest
+                reason = "a segment's header was lost"
+            if reason is not None:
                 self.head += JUMP
                 self._log.warn(
-                    "journal: {reason} while the relay ran: what was sent last may be missing in it, "
+                    "journal: {reason}: what was sent last may be missing in it, "
                     "positions go on at {head}",
-                    reason="the machine stopped" if before.boot != boot else "the disk was full",
+                    reason=reason,
                     head=self.head,
                 )
-        self.sync.begin_at(self.head)
+        self.sync.begin_at(self.head, () if before.closed else [each.slot for each in segments])
         self._head = self.head
         try:
             Epoch(self.epoch, self.run_number, boot, closed=False).write(self._disk.directory)
@@ -245,15 +261,14 @@ class Journal:
 
     def close(self) -> None:
         """Sync and leave in order. May wait for the disk."""
+        self._workers.close()
+        self.sync.close()
         for call in self._calls.values():
             if call.active():
                 call.cancel()
-        self._workers.close()
-        self.sync.close()
+        closed = self.failure is None
         try:
-            Epoch(self.epoch, self.run_number, _boot(), closed=self.failure is None).write(
-                self._disk.directory
-            )
+            Epoch(self.epoch, self.run_number, _boot(), closed).write(self._disk.directory)
         except OSError as error:
             self._log.warn("journal: {error}", error=str(error))
         for slot in self._slots.values():
@@ -267,7 +282,9 @@ class Journal:
     def begin(self, position: int, ordinal: int) -> Segment:
         """Return a new segment: in files if they can be had, in memory if not."""
         self._prepare()
-        slot = self._take_spare()
+        began = perf_counter()
+        slot = self._take_spare() if self.failure is None else None
+        self.waits.observe(perf_counter() - began)
         self._prepare()
         if slot is None:
             if self.failure is None:
@@ -312,11 +329,13 @@ class Journal:
             return
         slot = segment.slot
         self.sync.forget(slot)
+        segment.verified = True  # nobody asks any more
         if segment.readers or slot.size != self.slot_size:
             del self._slots[slot.number]
             self._disk.remove(slot)
         else:
             self._free.append(slot)
+        self._prepare()
 
     def _take_spare(self) -> Slot | None:
         """Return the next slot, once it is made; None if it cannot be."""
@@ -326,11 +345,14 @@ class Journal:
         try:
             slot = spare.result()
         except OSError as error:
-            self._slots = {number: slot for number, slot in self._slots.items() if slot is not None}
+            self._drop_unmade()
             self._fail(f"no file for the next segment: {error.strerror or error}")
             return None
         self._slots[slot.number] = slot
         return slot
+
+    def _drop_unmade(self) -> None:
+        self._slots = {number: slot for number, slot in self._slots.items() if slot is not None}
 
     def _prepare(self) -> None:
         """Have the next slot made, if there is room for it."""
@@ -341,7 +363,8 @@ class Journal:
         """Return what makes the next slot, in a thread; None if there is no room for it."""
         if self._free:
             return partial(self._clear, self._free.pop(), sync)
-        if self.disk_bytes + self.slot_size > self.size:
+        # The only one there is may be of a larger journal.
+        if self.disk_bytes + self.slot_size > self.size and len(self._slots) > 1:
             return None
         number = next(n for n in count() if n not in self._slots and self._disk.is_free(n))
         self._slots[number] = None
@@ -371,24 +394,24 @@ class Journal:
     def _fail(self, reason: str) -> None:
         """Go on in memory."""
         if self.failure is None:
+            self.failures += 1
             self._log.error("journal: {reason}; the log goes on in memory", reason=reason)
+            self._call_later("retry", RETRY_SECONDS, self._retry)
         self.failure = reason
-        self._call_later("retry", RETRY_SECONDS, self._retry)
         self._owner.journal_failed()
 
     def _sync_failed(self, error: OSError) -> None:
-        if self._spare is not None:
-            self._spare.add_done_callback(self._put_back)
-            self._spare = None
         self._fail(f"what was sent last may not be on the disk, sync failed: {error.strerror}")
-        self._owner.roll_soon()
-
-    def _put_back(self, spare: "Future[Slot]") -> None:
-        if not spare.cancelled() and spare.exception() is None:
-            self._free.append(spare.result())
+        if self._current is not None:
+            self._owner.roll_soon()
+        self._owner.room_made()
 
     def _retry(self) -> None:
-        work = self._making(sync=True)
+        # A slot that was made ready before is made so again, to see whether it can be synced.
+        done = self._spare is not None and self._spare.done()
+        if done and (slot := self._take_spare()) is not None:
+            self._free.append(slot)
+        work = None if self._spare is not None else self._making(sync=True)
         if work is None:
             self._call_later("retry", RETRY_SECONDS, self._retry)
         else:
@@ -396,7 +419,7 @@ class Journal:
 
     def _retried(self, slot: "Future[Slot]") -> None:
         if slot.exception() is not None:
-            self._slots = {number: slot for number, slot in self._slots.items() if slot is not None}
+            self._drop_unmade()
             self._call_later("retry", RETRY_SECONDS, self._retry)
             return
         self._log.info("journal: the disk takes files again")
@@ -419,8 +442,11 @@ class Journal:
         """Read positions from the disk, and some more behind them; then call ``done``."""
         if not isinstance(segment, FileSegment):
             raise NotImplementedError("memory need not be fetched")
-        begin = start - segment.start
-        end = min(max(stop - segment.start, begin + READ_AHEAD), segment.used)
+        begin, end = start - segment.start, segment.used
+        if segment.verified:
+            end = min(max(stop - segment.start, begin + READ_AHEAD), end)
+        else:
+            begin = 0
         segment.readers += 1
 
         def fetch() -> list[recovery.Damage]:
@@ -428,7 +454,8 @@ class Journal:
             return [] if segment.verified else self._verify(segment)
 
         def fetched(future: "Future[list[recovery.Damage]]") -> None:
-            self._verified(segment, future)
+            segment.readers -= 1
+            self._fetched(segment, segment.start + begin, segment.start + end, future)
             done()
 
         self._workers.reader.submit(fetch, fetched)
@@ -452,19 +479,21 @@ class Journal:
             mark=True,
         )
 
-    def _verified(self, segment: FileSegment, future: "Future[list[recovery.Damage]]") -> None:
-        segment.readers -= 1
+    def _fetched(
+        self, segment: FileSegment, start: int, stop: int, future: "Future[list[recovery.Damage]]"
+    ) -> None:
+        """Take note of the damage found in positions, or that none of them can be read."""
         try:
             damage = future.result()
         except OSError as error:
-            stop = segment.end
-            damage = [recovery.Damage("", segment.start, stop, f"cannot be read: {error.strerror}")]
-        if not segment.verified:
-            segment.verified = True
-            segment.holes = sorted(
-                {*segment.holes, *((d.start, d.stop) for d in damage if d.stop > d.start)}
-            )
-            self._report(damage)
+            start = segment.record_start(max(segment.record_at(start), 0))
+            stop = segment.record_start(segment.record_at(stop - 1) + 1)
+            name = data_path(Path(), segment.slot.number).name
+            damage = [recovery.Damage(name, start, stop, f"cannot be read: {error.strerror}")]
+        segment.verified = True
+        new = [each for each in damage if (each.start, each.stop) not in segment.holes]
+        segment.holes = sorted([*segment.holes, *((each.start, each.stop) for each in new)])
+        self._report(new)
 
     def _report(self, damage: Iterable[recovery.Damage]) -> None:
         for each in damage:
@@ -504,9 +533,16 @@ def _boot() -> str:
         return str(_new_epoch())
 
 
-def _memory_follows(segment: FileSegment) -> bool:
-    (flag,) = MEMORY_FLAG.unpack_from(segment.slot.index, MEMORY_FLAG_OFFSET)
-    return bool(flag == MEMORY_FOLLOWS)
+def _may_miss(last: FileSegment, before: Epoch, boot: str) -> str | None:
+    """Return why positions may have been given behind the last segment, if they may."""
+    (flag,) = MEMORY_FLAG.unpack_from(last.slot.index, MEMORY_FLAG_OFFSET)
+    if flag == MEMORY_FOLLOWS:
+        return "the disk was full while the relay ran"
+    return (
+        "the machine stopped while the relay ran"
+        if not before.closed and before.boot != boot
+        else None
+    )
 
 
 def _holder(directory: Path) -> str:

@@ -32,7 +32,7 @@ class Log:
     """
 
     def __init__(
-        self, storage: Storage, forget: Callable[[int, int], None] = lambda start, stop: None
+        self, storage: Storage, forget: Callable[[int, int], None] = lambda *_: None
     ) -> None:
         self.storage = storage
         self.head = 0
@@ -61,6 +61,7 @@ class Log:
             self.messages = last.messages_at_end()
             self.head = max(last.end, self.storage.head)
             self._given_up = self._segments[0].start
+            self.give_up_expired()
         if not self._segments or self.head != self._segments[-1].end:
             self._add(self.storage.begin(self.head, self.messages))
 
@@ -91,8 +92,7 @@ class Log:
     @property
     def short(self) -> bool:
         """Whether there is little room left, and more is still being made."""
-        newest = self._segments[-1]
-        return newest.size - newest.used < newest.size // LOW_PART and not self.storage.ready
+        return not self.storage.ready and self._segments[-1].is_low(LOW_PART)
 
     def space(self, need: int) -> memoryview:
         """Return ``need`` writable bytes behind the head, in one piece.

@@ -30,6 +30,11 @@ class Outgoing:
     def __len__(self) -> int:
         return len(self._queue)
 
+    def answer(self, content: ControlMessage) -> None:
+        """Have something said that was asked for: whatever else is added, it stays."""
+        self._count += 1
+        self._queue[self._count] = content
+
     def add(self, content: ControlMessage) -> None:
         """Have something said, after all that was added before."""
         key = self._key(content)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from alphapulse_relay.hub.cursor import Cursor
+from alphapulse_relay.protocol_v2.control import Subscribe
 
 _CREDENTIALS = struct.Struct("3i")
 """``struct ucred``: pid, uid, gid (unix(7), SO_PEERCRED)."""
@@ -139,6 +140,10 @@ class Peer(Protocol):
     @property
     def name(self) -> str:
         """What it calls itself; empty if nothing."""
+
+    @property
+    def asked(self) -> Subscribe:
+        """What it has asked for; one that never did gets everything, live."""
 
     @property
     def patient(self) -> bool:

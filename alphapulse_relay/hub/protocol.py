@@ -6,6 +6,7 @@ Knows the log by its cursor and the transport by its outlet; other peers it does
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.error import ConnectionDone, ConnectionLost
@@ -24,7 +25,12 @@ from alphapulse_relay.hub.peer import Ending, Miss, State
 from alphapulse_relay.hub.receiver import MessageRunReceiver
 from alphapulse_relay.hub.subscribed import SubscribedCursor
 from alphapulse_relay.hub.subscription import Subscription
-from alphapulse_relay.protocol_v2.control import ControlMessage, ErrorCode, ErrorMessage
+from alphapulse_relay.protocol_v2.control import (
+    ControlMessage,
+    ErrorCode,
+    ErrorMessage,
+    Subscribe,
+)
 from alphapulse_relay.protocol_v2.errors import WireError
 from alphapulse_relay.protocol_v2.framing import Run
 
@@ -115,6 +121,11 @@ class SignalRelayProtocol(MessageRunReceiver):
     def name(self) -> str:
         """What it calls itself; empty if nothing."""
         return "" if self._dialogue is None else self._dialogue.name
+
+    @property
+    def asked(self) -> Subscribe:
+        """What it has asked for; one that never did gets everything, live."""
+        return Subscribe() if self._dialogue is None else self._dialogue.subscription.asked
 
     def publish_as(self, origin: int) -> None:
         """Take note that what it publishes is that origin's, and was before."""
@@ -269,6 +280,7 @@ class SignalRelayProtocol(MessageRunReceiver):
         """Have what the log holds sent by a subscription, from that position on."""
         self._alight()
         factory, before = self.factory, self.cursor
+        self._count_passed()
         factory.counters.replayed += before.replayed
         cursor = SubscribedCursor(
             self.log,
@@ -277,7 +289,7 @@ class SignalRelayProtocol(MessageRunReceiver):
             factory.filters.compressor,
             before,
             position,
-            factory.missed,
+            partial(factory.missed, self),
         )
         self.cursor = cursor
         factory.resubscribed(self)
@@ -290,7 +302,9 @@ class SignalRelayProtocol(MessageRunReceiver):
             return self.cursor
         assert self._dialogue is not None
         here = self.log.head if self.cursor.away else self.cursor.next_boundary
-        return self.follow(self._dialogue.subscription, here)
+        cursor = self.follow(self._dialogue.subscription, here)
+        cursor.replaying = False  # it goes on, be it behind
+        return cursor
 
     def say(self, content: ControlMessage) -> None:
         """Tell the peer something, at the next boundary between messages."""
@@ -300,7 +314,7 @@ class SignalRelayProtocol(MessageRunReceiver):
 
     def speak(self) -> None:
         """Send what there is to say, and all that can be sent."""
-        if len(self.listen().outgoing) > OUTGOING_MAX:
+        if self.listen().unsaid > OUTGOING_MAX:
             self.end(Ending.UNREAD)
         elif self.state is State.LIVE and not self._left:
             self.factory.go_on(self)

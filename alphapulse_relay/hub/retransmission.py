@@ -47,7 +47,7 @@ class Retransmission:
         if self.over:
             return b""
         start, stop = self._log.stretch(self._position, self._origins)
-        stop = min(stop, self._stop)
+        stop = min(stop, self._stop, start + len(self._log.read(start)))  # or up to a hole
         self._position = max(stop, start)
         if stop <= start:
             return b""

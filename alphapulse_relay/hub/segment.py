@@ -1,7 +1,7 @@
 """A segment: a stretch of the log in one piece of memory, and the index of its appends.
 
-The memory is a mapped file's or anonymous; the segment does not know which. Its index has one record
-per append, as the journal's files have (``journal/format.py``).
+The memory is a mapped file's or anonymous; the segment does not know which. Its index has one
+record per append, as the journal's files have (``journal/format.py``).
 """
 
 import struct
@@ -35,12 +35,18 @@ class Segment:
     """
 
     __slots__ = (
-        "capacity", "data", "epoch", "header", "holes", "index", "number", "ordinal", "place", "records",
-        "size", "start", "used",
+        "capacity", "data", "epoch", "header", "holes", "index", "number", "ordinal", "place",
+        "records", "size", "start", "used",
     )  # fmt: skip
 
     def __init__(
-        self, header: Header, data: memoryview, index: memoryview, *, records: int = 0, used: int = 0
+        self,
+        header: Header,
+        data: memoryview,
+        index: memoryview,
+        *,
+        records: int = 0,
+        used: int = 0,
     ) -> None:
         self.header = header
         self.epoch, self.number, self.start, self.ordinal, self.size = header
@@ -61,6 +67,11 @@ class Segment:
     def has_room(self, need: int) -> bool:
         """Tell whether so many bytes, and a record, can be appended."""
         return self.size - self.used >= need and self.records < self.capacity
+
+    def is_low(self, part: int) -> bool:
+        """Tell whether less than 1 / ``part`` of the room for bytes, or for records, is left."""
+        bytes_left, records_left = self.size - self.used, self.capacity - self.records
+        return bytes_left * part < self.size or records_left * part < self.capacity
 
     def seal(self) -> None:
         """Take nothing more."""
@@ -145,7 +156,7 @@ class Segment:
         return (self.end if begin < 0 else begin), self.end
 
     def walk(self, position: int) -> tuple[int, int]:
-        """Return where the message around ``position`` begins, and how many of the log are before."""
+        """Return where the message around ``position`` begins, and how many lie before it."""
         record = self.record_at(position)
         if record < 0:
             return position, self.ordinal

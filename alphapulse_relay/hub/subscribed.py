@@ -55,13 +55,14 @@ class SubscribedCursor(Cursor):
     ) -> None:
         super().__init__(log, origins)
         self.subscription = subscription
-        self.outgoing = Outgoing()
         self.replaying = position != log.head
         self.whole = subscription.filter is None
         self.replayed_before = 0
         self._compressor = compressor
         self._missed = missed
         self._first = before.take_rest()  # goes before all else
+        waiting = before.take_outgoing()
+        self.outgoing = Outgoing() if waiting is None else waiting
         self._batch: Batch | None = None
         self._offered = 0
         self._mid = False  # whether it may stand inside a message
@@ -83,8 +84,10 @@ class SubscribedCursor(Cursor):
         log = self._log
         self._own_end = log.head if position != log.head else 0
         while (gap := log.gap_at(position)) is not None:
-            self._say_gap(position, *gap)
+            if position < (stop := self._asked(gap[0])):
+                self._say_gap(position, stop, gap[1])
             position = gap[0]
+        self.replaying = position != log.head
         sent, messages = self._sent_before
         self._position = position
         self._bytes_mark = position - sent
@@ -99,13 +102,17 @@ class SubscribedCursor(Cursor):
 
     def retransmit(self, retransmission: Retransmission) -> None:
         """Send some messages again, before all that is new."""
-        self._finish_message()
         self._retransmissions.append(retransmission)
+
+    @property
+    def unsaid(self) -> int:
+        """How many words and retransmissions wait for the peer."""
+        return len(self.outgoing) + len(self._retransmissions)
 
     @property
     def finished(self) -> bool:
         """Whether all was sent, and no more is wanted."""
-        return self._said_last and not self._waiting
+        return self._said_last and not self._first
 
     @property
     def replayed(self) -> int:
@@ -130,13 +137,19 @@ class SubscribedCursor(Cursor):
     def sync(self) -> SequenceSync:
         """What tells a peer where it stands."""
         state = SyncState.REPLAYING if self.replaying else SyncState.LIVE
-        return SequenceSync(self._log.epoch, self.position, state)
+        return SequenceSync(self._log.epoch, self._asked(self.position), state)
+
+    def _asked(self, position: int) -> int:
+        """Return the position, or where to stop if that comes before."""
+        return position if self._stop_at is None else min(position, self._stop_at)
 
     def next(self) -> memoryview:
         """Return the next bytes to deliver, or to say; empty if there are none now."""
         self.wants = None
         if self._away:
             return super().next()
+        if self._said_last:
+            return memoryview(self._first)
         if self._search is not None and not self._first:
             self._look_on(self._search)
         if self.outgoing and not self._first:
@@ -159,18 +172,33 @@ class SubscribedCursor(Cursor):
         else:
             self._advance_over()
 
+    def alight(self, position: int) -> None:
+        """Move with the head no longer: what lies before ``position`` was delivered."""
+        super().alight(position)
+        self._mid = True
+
+    def leave(self) -> None:
+        """Let go of the log. The rest of a message that is being delivered is kept."""
+        super().leave()
+        self._mid = False
+
     def move_on(self, stop: int) -> bool:
         """Go on at ``stop``, with a Gap; it can always be done."""
-        self._search = None
         self._finish_message()
         if self._position < stop:
             self._miss(stop, GapReason.RETENTION)
+        self._give_up_search()
         return True
 
     def take_rest(self) -> bytes:
         """Return what must be sent before anything else can be; and stand behind it."""
         self._finish_message()
-        return self._first + self.outgoing.take()
+        return self._first
+
+    def take_outgoing(self) -> Outgoing:
+        """Return what is still to be said."""
+        self._give_up_search()
+        return self.outgoing
 
     def take_retransmissions(self) -> list[Retransmission]:
         """Return what is still to be sent again."""
@@ -179,13 +207,11 @@ class SubscribedCursor(Cursor):
     # Out of the log
 
     def _from_log(self) -> memoryview:
-        if self._skips and not self.replaying and self._log.head - self._position > SKIP_BEHIND:
-            self._finish_message()
-            self._miss(self._log.head, GapReason.SKIPPED)
-        if self.replaying and self._position == self._log.head:
-            self._arrive()
         if self._stop_at is not None and self._position >= self._stop_at:
             return self._say_last()
+        if self._skips and not self.replaying and self.behind > SKIP_BEHIND:
+            self._finish_message()
+            self._miss(self._log.head, GapReason.SKIPPED)
         if (gap := self._log.gap_at(self._position)) is not None:
             self._miss(*gap)
             return self.next()
@@ -193,8 +219,10 @@ class SubscribedCursor(Cursor):
         if self._mid and self._by_records:
             self._finish_message()
             return memoryview(self._first)
-        if stop == self._position:
-            return NOTHING if self._position == self._log.head else self._from_log()
+        if stop <= self._position:
+            if self._position == self._log.head:
+                self._arrive()
+            return NOTHING
         if not self._log.at_hand(self._position, stop):
             self.wants = self._position, stop
             return NOTHING
@@ -205,8 +233,9 @@ class SubscribedCursor(Cursor):
         if self._own_end > self._position or self._by_records:
             stop = self._step_over_own()
         else:
-            stop = self._position + len(self._log.read(self._position)[:STRETCH])
-        return stop if self._stop_at is None else min(stop, self._stop_at)
+            stop = self._position + STRETCH
+        # Up to a hole, if there is one.
+        return self._asked(min(stop, self._position + len(self._log.read(self._position))))
 
     def _offer(self, stop: int) -> memoryview:
         """Return what is to be sent of what lies before ``stop``."""
@@ -246,6 +275,7 @@ class SubscribedCursor(Cursor):
             self._offered = size
             self._position += size
         else:
+            self._offered = 0
             self._step_over(size, 1)
         self._delivered()
         return memoryview(self._first)
@@ -278,24 +308,27 @@ class SubscribedCursor(Cursor):
         """Say where it stands, and take note if that is the head."""
         if self._position == self._log.head:
             self._arrive()
-        if self._says_positions and (
-            self._offered or self._position - self._synced >= SYNC_EVERY
-        ):
+        if self._offered or self._position - self._synced >= SYNC_EVERY:
+            self._say_position()
+
+    def _say_position(self) -> None:
+        if self._says_positions:
             self._synced = self._position
             self.outgoing.add(self.sync)
 
     def _say_last(self) -> memoryview:
-        """Say that all was sent."""
-        if not self._said_last:
-            self._said_last = True
-            self._arrive()
-            self.outgoing.add(self.sync)
-        return self.next() if self.outgoing else NOTHING
+        """Say that all was sent; whatever else there is to say, nothing comes after that."""
+        self._said_last = True
+        self._arrive()
+        self.outgoing.add(self.sync)
+        self._first = self.outgoing.take()
+        return memoryview(self._first)
 
     def _arrive(self) -> None:
         if self.replaying:
             self.replayed_before = self.replayed
             self.replaying = False
+            self._say_position()
 
     def _look_on(self, search: LastMatching) -> None:
         """Look for where to begin, a little further."""
@@ -303,13 +336,20 @@ class SubscribedCursor(Cursor):
         if self.wants is None and search.step():
             self._search = None
             self._begin(search.position)
-            self.outgoing.add(self.sync)
+            self.outgoing.answer(self.sync)
+
+    def _give_up_search(self) -> None:
+        """Begin where it stands, if it has not begun yet."""
+        if self._search is not None:
+            self._search = None
+            self.outgoing.answer(self.sync)
 
     def _send_again(self, retransmission: Retransmission) -> None:
         """Have some more of what was asked for again sent next."""
         self.wants = retransmission.wants()
         if self.wants is None:
-            self._first = retransmission.step()
+            self._finish_message()
+            self._first += retransmission.step()
             if retransmission.over:
                 self._retransmissions.pop(0)
                 self.outgoing.add(retransmission.response)
@@ -324,16 +364,19 @@ class SubscribedCursor(Cursor):
             self._first += bytes(rest)
             self._position += len(rest)
             self._mid = False
+            self._delivered()
 
     def _miss(self, stop: int, reason: GapReason) -> None:
         """Go on at ``stop``."""
-        position = self._position
-        messages = self._log.messages_before(stop) - self._log.messages_before(position)
-        self._say_gap(position, stop, reason)
-        self._missed(MISSES[reason], max(messages, 0))
-        self._step_over(stop - position, messages)
-        if stop == self._log.head:
-            self._own_ahead = self._own_bytes_ahead = 0
+        position, asked = self._position, self._asked(stop)
+        before = self._log.messages_before(position)
+        if position < asked:
+            own = self._own_ahead if self._own_end <= stop else 0
+            self._say_gap(position, asked, reason)
+            self._missed(MISSES[reason], max(self._log.messages_before(asked) - before - own, 0))
+        self._step_over(stop - position, self._log.messages_before(stop) - before)
+        # Which of its own are still ahead is not known: they count again as what is to be delivered.
+        self._own_ahead = self._own_bytes_ahead = 0
 
     def _say_gap(self, start: int, stop: int, reason: GapReason) -> None:
         self.outgoing.add(Gap(self._log.epoch, start, stop, reason))

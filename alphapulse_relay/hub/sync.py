@@ -1,11 +1,13 @@
 """Sync: when what the journal holds is put on the disk, and up to where it is.
 
-``never``, after each append (grouped: what comes while the disk is at it goes together), or every so
-many seconds.
+``never``, after each append (grouped: what comes while the disk is at it goes together), or every
+so many seconds.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
+from dataclasses import dataclass
+from functools import partial
 from time import perf_counter
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -20,11 +22,20 @@ SYNC_BOUNDS = (1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1, 0.2, 0
 """Seconds: from memory that plays disk to a disk that is dying."""
 
 
+@dataclass
+class _Batch:
+    """What is synced together: all before ``head`` that is in files."""
+
+    slots: tuple[Slot, ...]
+    head: int
+    future: "Future[float] | None" = None
+
+
 class Sync:
     """``every`` is NEVER, ALWAYS or seconds. ``failed`` is told what the system said (``OSError``).
 
-    What could not be synced is not tried again: the kernel may have dropped it and would say that all
-    is well (fsync(2), "NOTES").
+    What could not be synced is not tried again: the kernel may have dropped it and would say that
+    all is well (fsync(2), "NOTES").
     """
 
     def __init__(
@@ -36,7 +47,7 @@ class Sync:
         failed: Callable[[OSError], None],
     ) -> None:
         self.synced = 0
-        """All before this position is on the disk, but for what :attr:`failures` lost."""
+        """What went to files before this position is on the disk, but for what failures lost."""
         self.failures = 0
         self.seconds = Histogram(SYNC_BOUNDS)
         """How long syncs took."""
@@ -50,9 +61,15 @@ class Sync:
         self._dirty: dict[Slot, None] = {}
         self._current: Slot | None = None
         self._head = 0
-        self._under_way = False
+        self._written = 0  # what is behind it lies in memory
+        self._under_way: _Batch | None = None
         self._call: IDelayedCall | None = None
         self._closed = False
+
+    @property
+    def every(self) -> float | None:
+        """How many seconds after an append it is synced, ALWAYS or NEVER."""
+        return self._every
 
     @property
     def immediate(self) -> bool:
@@ -69,9 +86,14 @@ class Sync:
         """Bytes that are not known to be on the disk."""
         return self._head - self.synced
 
-    def begin_at(self, head: int) -> None:
-        """Take note that all before ``head`` is as well on the disk as it will ever be."""
-        self._head = self.synced = head
+    def begin_at(self, head: int, unsynced: Iterable[Slot] = ()) -> None:
+        """Take note that all before ``head`` is on the disk, or as well as it will ever be.
+
+        The ``unsynced`` slots may not be, but will.
+        """
+        self._head = self._written = self.synced = head
+        self._dirty.update(dict.fromkeys(unsynced))
+        self._plan()
 
     def write_to(self, slot: Slot | None) -> None:
         """Take note that what is appended from now on goes there; None: to memory."""
@@ -81,55 +103,72 @@ class Sync:
         """Take note that what lies before ``head`` is in the files."""
         self._head = head
         if self._current is not None:
+            self._written = head
             self._dirty[self._current] = None
-        if self.immediate:
-            self._begin()
-        elif self._every is not NEVER and self._call is None and not self._closed:
-            self._call = self._clock.callLater(self._every, self._on_time)
+            self._plan()
 
     def forget(self, slot: Slot) -> None:
         """Take note that what is in a slot was given up."""
         self._dirty.pop(slot, None)
 
     def close(self) -> None:
-        """Sync what is left, unless it is never; waits for it."""
+        """Sync what is left, unless it is never; waits for it. The worker is closed before."""
         self._closed = True
         if self._call is not None:
             self._call.cancel()
             self._call = None
-        if self._every is not NEVER:
-            try:
-                self._sync(tuple(self._dirty))
-            except OSError as error:
-                self._failed(error)
+        batch, self._under_way = self._under_way, None
+        if batch is not None and batch.future is not None:
+            if batch.future.cancelled():
+                self._dirty.update(dict.fromkeys(batch.slots))
+            else:
+                self._settle(batch.future.result, batch.head)
+        if self._dirty and self._every is not NEVER:
+            self._settle(partial(self._sync, tuple(self._dirty)), self._written)
+            self._dirty.clear()
+
+    def _plan(self) -> None:
+        """See that what is to be synced will be."""
+        if not self._dirty or self._every is NEVER or self._closed:
+            return
+        if self.immediate:
+            self._begin()
+        elif self._call is None:
+            self._call = self._clock.callLater(self._every, self._on_time)
 
     def _on_time(self) -> None:
         self._call = None
         self._begin()
 
     def _begin(self) -> None:
-        if self._under_way or not self._dirty or self._closed:
+        if self._under_way is not None:
             return
-        self._under_way = True
-        slots, head = tuple(self._dirty), self._head
+        batch = self._under_way = _Batch(tuple(self._dirty), self._written)
         self._dirty.clear()
-        self._worker.submit(lambda: self._sync(slots), lambda future: self._end(future, head))
+        batch.future = self._worker.submit(
+            partial(self._sync, batch.slots), partial(self._end, batch)
+        )
 
     def _sync(self, slots: tuple[Slot, ...]) -> float:
         began = perf_counter()
         for slot in slots:
+            if slot is not self._current:
+                self._disk.unmap(slot)
             self._disk.sync(slot)
         return perf_counter() - began
 
-    def _end(self, future: "Future[float]", head: int) -> None:
-        self._under_way = False
+    def _end(self, batch: _Batch, future: "Future[float]") -> None:
+        self._under_way = None
+        self._settle(future.result, batch.head)
+        self._plan()
+
+    def _settle(self, took: Callable[[], float], head: int) -> None:
+        """Take note of how it went to sync all before ``head``."""
         try:
-            self.seconds.observe(future.result())
+            self.seconds.observe(took())
         except OSError as error:
             self.failures += 1
             self._failed(error)
         else:
             self.synced = head
             self.on_synced()
-        if self.immediate:
-            self._begin()

@@ -13,7 +13,7 @@ class Worker(Protocol):
     def submit(
         self, work: Callable[[], Result], done: Callable[[Future[Result]], None]
     ) -> Future[Result]:
-        """Have ``work`` done; then ``done`` is called, where the caller lives."""
+        """Have ``work`` done; then, unless closed, ``done`` is called where the caller lives."""
 
     def close(self) -> None:
         """Take nothing more, and wait for what is under way."""
@@ -25,15 +25,21 @@ class ThreadWorker:
     def __init__(self, reactor: Any, name: str) -> None:
         self._reactor = reactor
         self._threads = ThreadPoolExecutor(1, name)
+        self._closed = False
 
     def submit(
         self, work: Callable[[], Result], done: Callable[[Future[Result]], None]
     ) -> Future[Result]:
         """Have ``work`` done in the thread."""
         future = self._threads.submit(work)
-        future.add_done_callback(lambda each: self._reactor.callFromThread(done, each))
+        future.add_done_callback(lambda each: self._reactor.callFromThread(self._tell, done, each))
         return future
 
     def close(self) -> None:
-        """Wait for the thread to end; what it has not begun it leaves."""
+        """Wait for the thread to end; what it has not begun is cancelled."""
+        self._closed = True
         self._threads.shutdown(cancel_futures=True)
+
+    def _tell(self, done: Callable[[Future[Result]], None], future: Future[Result]) -> None:
+        if not self._closed:
+            done(future)

@@ -42,7 +42,7 @@ def main(rounds: int, scale: float, only: str) -> None:
                 next(steps, None)
 
             run.measure_all(Path(name), begin)
-    where = machine.describe()
+    where = machine.describe(Path.cwd())
     click.echo(f"{where['cpu']}, {where['cores']} cores, {where['kernel']}; {rounds} rounds.\n")
     for line in _table(run.results, loads, systems):
         click.echo(line)

@@ -40,7 +40,7 @@ def test_unknown_shell():
     [
         ("signal-relay st", {"status"}),
         ("signal-relay be", {"bench"}),
-        ("signal-relay tail --la", {"--layouts"}),
+        ("signal-relay tail --lay", {"--layouts"}),
         ("signal-relay send --type Arb", {"ArbitrageSignal"}),
         ("signal-relay completion z", {"zsh"}),
     ],

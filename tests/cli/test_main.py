@@ -19,7 +19,9 @@ def test_version():
     assert (done.returncode, done.stdout) == (0, f"signal-relay {__version__}\n".encode())
 
 
-@pytest.mark.parametrize("command", ["tail", "send", "status", "bench", "journal", "completion"])
+@pytest.mark.parametrize(
+    "command", ["tail", "replay", "send", "status", "bench", "journal", "completion"]
+)
 def test_each_command_has_help(command):
     assert command in CliRunner().invoke(cli, ["-h"]).output
     shown = CliRunner().invoke(cli, [command, "--help"])
@@ -41,6 +43,7 @@ def test_rooms_that_are_not_its_business_are_not_imported():
     assert set(eval(done.stdout)) == {
         "alphapulse_relay",
         "alphapulse_relay.cli",
+        "alphapulse_relay.client",
         "alphapulse_relay.journal",
         "alphapulse_relay.protocol_v2",
     }

@@ -2,17 +2,23 @@
 
 import json
 import os
+import signal
 import subprocess
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from alphapulse_relay.cli.main import cli
-from alphapulse_relay.cli.tail import Filter
+from alphapulse_relay.cli.tail import Filter, Place
+from alphapulse_relay.cli.words import Failure
+from alphapulse_relay.client.bookmark import Bookmark, load_bookmark, save_bookmark
 from alphapulse_relay.protocol_v2.framing import split
 from alphapulse_relay.protocol_v2.header import Header, build_message
 from alphapulse_relay.protocol_v2.tlv import build_tlv
-from tests.cli.conftest import COMMAND, PATIENCE, SAMPLES, process, read_until
+from tests.cli.conftest import COMMAND, PATIENCE, SAMPLES, process, read_until, run
+from tests.support import Relay, messages
 
 MESSAGES = {"arbitrage.v2": 1000, "mixed.v2": 1000, "legacy.v2": 1005, "empty-payload.v2": 10}
 
@@ -164,7 +170,144 @@ class TestOutput:
         assert (done.returncode, done.stderr) == (1, b"signal-relay: standard output is closed\n")
 
 
+PUBLISHED = messages(20, 10)
+
+
+@pytest.fixture(scope="module")
+def kept() -> Iterator[Relay]:
+    """A relay with ten messages in its journal; nothing else is to be published there."""
+    with Relay() as relay:
+        relay.connect().send(b"".join(PUBLISHED))
+        relay.wait_until(lambda status: status["counters"]["messages_received"] == 10)
+        yield relay
+
+
+class TestHistory:
+    def tail(self, relay: Relay, *options: str) -> bytes:
+        done = run("tail", "--socket", str(relay.socket), "--raw", *options)
+        assert (done.returncode, done.stderr) == (0, b"")
+        return done.stdout
+
+    def test_last(self, kept):
+        assert self.tail(kept, "--last", "3", "-n", "3") == b"".join(PUBLISHED[7:])
+
+    def test_since(self, kept):
+        assert self.tail(kept, "--since", "1h", "-n", "10") == b"".join(PUBLISHED)
+
+    def test_the_relay_filters(self, kept):
+        options = ["--type", "21", "--source", "20", "--last", "2", "-n", "1"]
+        assert self.tail(kept, *options) == PUBLISHED[8]
+
+    def test_goes_on_live(self):
+        first, second = messages(20, 2)
+        with Relay() as relay:
+            publisher = relay.connect()
+            publisher.send(first)
+            relay.wait_until(lambda status: status["counters"]["messages_received"] == 1)
+            with self.following(relay, "--last", "9") as tail:
+                assert read_until(tail.stdout.fileno(), first) == first
+                publisher.send(second)
+                assert read_until(tail.stdout.fileno(), second) == second
+                relay.stop()
+                error = tail.communicate(timeout=PATIENCE)[1]
+        assert tail.returncode == 1
+        assert error.startswith(b"signal-relay: the relay closed the connection: ")
+
+    def following(self, relay: Relay, *options: str):
+        command = [*COMMAND, "tail", "--socket", str(relay.socket), "--raw", *options]
+        return process(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+    def test_bookmark_goes_on_exactly_where_it_stopped(self, kept, tmp_path):
+        file = str(tmp_path / "mark")
+        counts = (1, 2, 3, 4)
+        options = ["--bookmark", file, "--last", "10"]
+        parts = [self.tail(kept, *options, "-n", str(count)) for count in counts]
+        assert [len(part) // 216 for part in parts] == [*counts]
+        assert b"".join(parts) == b"".join(PUBLISHED)
+
+    def test_new_bookmark_begins_live_and_is_there_before_any_message(self, tmp_path):
+        file = tmp_path / "mark"
+        with Relay() as relay:
+            publisher = relay.connect()
+            publisher.send(b"".join(PUBLISHED[:5]))
+            relay.wait_until(lambda status: status["counters"]["messages_received"] == 5)
+            with self.following(relay, "--bookmark", str(file)) as tail:
+                relay.wait_for_log(f"peer connected: .* pid={tail.pid} ")
+                relay.wait_until(lambda _: file.exists())
+                tail.send_signal(signal.SIGINT)
+                assert tail.communicate(timeout=PATIENCE) == (b"", b"")
+            publisher.send(b"".join(PUBLISHED[5:]))
+            relay.wait_until(lambda status: status["counters"]["messages_received"] == 10)
+            rest = self.tail(relay, "--bookmark", str(file), "-n", "5")
+        assert rest == b"".join(PUBLISHED[5:])
+
+    def test_what_was_not_flushed_comes_again(self, kept, tmp_path):
+        file = tmp_path / "mark"
+        command = [*COMMAND, "tail", "-s", str(kept.socket), "--raw", "--bookmark", str(file)]
+        with Path("/dev/full").open("wb") as full:
+            done = subprocess.run(
+                [*command, "--last", "4"], stdout=full, stderr=subprocess.PIPE, check=False
+            )
+        assert done.returncode == 1
+        rest = self.tail(kept, "--bookmark", str(file), "--last", "4", "-n", "4")
+        assert rest == b"".join(PUBLISHED[6:])
+
+    def test_bookmark_of_another_journal(self, kept, tmp_path):
+        file = tmp_path / "mark"
+        save_bookmark(file, Bookmark(5, 0, 0, 0))
+        done = run("tail", "--socket", str(kept.socket), "--bookmark", str(file))
+        assert (done.returncode, done.stdout, done.stderr.count(b"\n")) == (1, b"", 1)
+        assert b"the relay says: the bookmark is of epoch 5, " in done.stderr
+        advice = f": remove {file} to begin anew, or name another file\n"
+        assert done.stderr.decode().endswith(advice)
+        assert load_bookmark(file) == Bookmark(5, 0, 0, 0)
+
+    @pytest.mark.parametrize("content", [b"", b"{}", b"\xff\xfe"])
+    def test_file_that_is_no_bookmark(self, kept, tmp_path, content):
+        file = tmp_path / "mark"
+        file.write_bytes(content)
+        done = run("tail", "--socket", str(kept.socket), "--bookmark", str(file))
+        assert (done.returncode, done.stdout, done.stderr.count(b"\n")) == (1, b"", 1)
+        assert done.stderr.startswith(f"signal-relay: {file} is not a bookmark".encode())
+
+    def test_bookmark_that_cannot_be_written(self, kept, tmp_path):
+        file = tmp_path / "none" / "mark"
+        done = run("tail", "--socket", str(kept.socket), "--bookmark", str(file))
+        assert (done.returncode, done.stdout, done.stderr.count(b"\n")) == (1, b"", 1)
+        told = f"signal-relay: cannot go on: {file}.new: No such file or directory\n"
+        assert done.stderr.decode() == told
+
+
+class TestPlace:
+    def test_saved_when_it_has_changed(self, tmp_path):
+        file = tmp_path / "mark"
+        place = Place(file)
+        place.save()
+        assert not file.exists()
+        place.written = Bookmark(1, 2, 3, 4)
+        place.save()
+        assert load_bookmark(file) == Bookmark(1, 2, 3, 4)
+        file.unlink()
+        place.save()
+        assert not file.exists()
+        assert Place(file).written is None
+
+    def test_without_a_file(self):
+        place = Place(None)
+        place.written = Bookmark(1, 2, 3, 4)
+        place.save()
+
+    def test_what_is_no_bookmark(self, tmp_path):
+        (tmp_path / "mark").write_text("7")
+        with pytest.raises(Failure, match="is not a bookmark: it holds '7'"):
+            Place(tmp_path / "mark")
+
+
 class TestUsage:
+    def test_one_place_at_a_time(self):
+        shown = CliRunner().invoke(cli, ["tail", "--since", "1h", "--last", "3"])
+        assert shown.exit_code == 2
+
     @pytest.mark.parametrize(
         "options", [["--raw", "--json"], ["--hex", "--raw"], ["--json", "--hex"]]
     )
@@ -172,7 +315,14 @@ class TestUsage:
         assert CliRunner().invoke(cli, ["tail", *options]).exit_code == 2
 
     @pytest.mark.parametrize(
-        "options", [["--type", "Nothing"], ["--source", "256"], ["--count", "0"]]
+        "options",
+        [
+            ["--type", "Nothing"],
+            ["--source", "256"],
+            ["--count", "0"],
+            ["--last", "0"],
+            ["--last", str(1 << 64)],
+        ],
     )
     def test_wrong_values(self, options):
         shown = CliRunner().invoke(cli, ["tail", *options])

@@ -67,7 +67,8 @@ class Relay:
     def __init__(self, path: Path, kind: str) -> None:
         self.path = path
         storage = MemoryStorage(8 << 20)
-        self.factory = SignalRelayFactory(reactor, Rules(), storage, hold=1.0, max_peers=100)
+        self.factory = SignalRelayFactory(
+            reactor, Rules(aside=True), storage, hold=1.0, max_peers=100)
         self.factory.open()
         if kind == "relay":
             self.port: Any = RelayPort(str(path), self.factory, LISTEN_BACKLOG, 0o660, reactor)

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alphapulse_relay.hub import storage
-from alphapulse_relay.hub.log import STRETCH
+from alphapulse_relay.hub.log import ANONYMOUS, STRETCH
 from alphapulse_relay.hub.storage import SEGMENTS
+from alphapulse_relay.protocol_v2.control import GapReason
 from tests.hub.fakes import memory_log, message, messages
 
 SEGMENT = 512
@@ -249,6 +250,64 @@ class TestStretch:
         start, stop = model.log.stretch(0, frozenset({1}))
         assert start == 0
         assert STRETCH <= stop <= STRETCH + RUN
+
+
+class TestGaps:
+    def test_none_where_there_are_messages_and_at_the_head(self, model: Model) -> None:
+        model.append(1, message(100))
+        assert model.log.gap_at(0) is None
+        assert model.log.gap_at(50) is None
+        assert model.log.gap_at(100) is None
+
+    def test_what_was_given_up_is_up_to_the_tail(self, model: Model) -> None:
+        while not model.forgotten:
+            model.append(1, message(300))
+        model.append(1, message(300))
+        assert model.log.gap_at(0) == (model.log.tail, GapReason.RETENTION)
+        assert model.log.gap_at(model.log.tail - 1) == (model.log.tail, GapReason.RETENTION)
+        assert model.log.gap_at(model.log.tail) is None
+
+    def test_a_hole_is_damage_up_to_its_end(self, model: Model) -> None:
+        for number in range(4):
+            model.append(1, message(100, number))
+        (segment,) = model.log.segments
+        segment.holes = [(100, 200)]
+        assert model.log.gap_at(99) is None
+        assert model.log.gap_at(100) == model.log.gap_at(199) == (200, GapReason.DAMAGE)
+        assert model.log.gap_at(200) is None
+        assert len(model.log.read(0)) == 100
+
+    def test_none_at_the_end_of_a_segment_where_the_next_begins(self, model: Model) -> None:
+        model.append(1, message(300))
+        model.append(1, message(300))
+        assert len(model.log.segments) == 2
+        assert model.log.gap_at(300) is None
+
+
+def test_origins_of_connections_differ_from_each_other_and_from_names(model: Model) -> None:
+    origins = [model.log.anonymous(number) for number in (0, 1, 2, (1 << 32) - 1)]
+    assert len(set(origins)) == 4
+    model.log.storage.run_number = (1 << 31) - 1
+    more = [model.log.anonymous(number) for number in (0, 1, 2, (1 << 32) - 1)]
+    assert not set(origins) & set(more)
+    assert max(more) <= ANONYMOUS
+
+
+def test_after_a_sealed_segment_comes_another(model: Model) -> None:
+    model.append(1, message(100))
+    model.log.roll_soon()
+    model.append(1, message(100))
+    assert [segment.start for segment in model.log.segments] == [0, 100]
+    model.check()
+
+
+def test_the_segment_after_another(model: Model) -> None:
+    for _ in range(3):
+        model.append(1, message(300))
+    first, second, third = model.log.segments
+    assert model.log.next_segment(first) is second
+    assert model.log.next_segment(second) is third
+    assert model.log.next_segment(third) is None
 
 
 def test_finding_a_message_walks_a_bounded_way(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,1 @@
+"""``signal-relay replay``: what a journal holds, once more."""

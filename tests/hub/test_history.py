@@ -1,0 +1,93 @@
+"""Where in the log a subscription begins."""
+
+import random
+from unittest import mock
+
+import pytest
+
+from alphapulse_relay.hub.history import LastMatching, position_at, position_of_last
+from alphapulse_relay.hub.log import Log
+from alphapulse_relay.protocol_v2.selection import Selector
+from tests.hub.fakes import memory_log, message
+
+TWENTY = Selector(sources=frozenset({20}))
+
+
+def publish(log: Log, *run: bytes) -> None:
+    data = b"".join(run)
+    log.space(len(data))[:] = data
+    log.append(len(data), 1, len(run))
+
+
+def search(log: Log, number: int, selector: Selector = TWENTY) -> int:
+    found = LastMatching(log, selector, number)
+    while not found.step():
+        assert found.wants() is None
+    return found.position
+
+
+class TestTime:
+    def test_is_that_of_arrival(self) -> None:
+        log = memory_log(8 * 1024)
+        for when in range(100, 2000, 100):
+            with mock.patch("time.time_ns", return_value=when):
+                publish(log, message(400))
+        assert len(log.segments) == 8
+        assert position_at(log, 0) == log.tail
+        assert position_at(log, 1800) == log.head - 2 * 400
+        assert position_at(log, 1801) == log.head - 400
+        assert position_at(log, 1901) == log.head
+
+    def test_of_an_empty_log(self) -> None:
+        assert position_at(memory_log(), 0) == 0
+
+
+class TestLast:
+    @pytest.mark.parametrize("seed", range(10))
+    def test_any(self, seed: int) -> None:
+        chance, log = random.Random(seed), memory_log(8 * 1024)
+        at: list[tuple[int, int]] = []
+        for _ in range(chance.choice([0, 1, 30, 100])):
+            run = [
+                message(chance.randint(40, 200), source=chance.choice([20, 21]))
+                for _ in range(chance.randint(1, 4))
+            ]
+            start = log.head
+            publish(log, *run)
+            for each in run:
+                at.append((start, each[6]))
+                start += len(each)
+        kept = [(position, source) for position, source in at if position >= log.tail]
+        matching = [position for position, source in kept if source == 20]
+        for number in range(1, 40):
+            every = kept[-number][0] if number <= len(kept) else log.tail
+            assert position_of_last(log, number) == every
+            some = matching[-number] if number <= len(matching) else log.tail
+            assert search(log, number) == some
+        assert position_of_last(log, 0) == log.head
+
+    def test_passes_over_damage(self) -> None:
+        log = memory_log()
+        publish(log, message(100), message(100))
+        publish(log, message(100), message(100))
+        publish(log, message(100))
+        log.segments[0].holes = [(200, 300)]
+        assert search(log, 1) == 400
+        assert search(log, 2) == 100
+        assert search(log, 9) == 0
+
+    def test_of_all_with_damage_between(self) -> None:
+        log = memory_log()
+        publish(log, *[message(100)] * 5)
+        log.segments[0].holes = [(100, 200)]
+        assert position_of_last(log, 1) == 400
+        assert position_of_last(log, 3) == 200
+        assert position_of_last(log, 4) == 0
+        assert position_of_last(log, 5) == 0
+
+    def test_yields_after_each_record(self) -> None:
+        log = memory_log()
+        for _ in range(10):
+            publish(log, message(source=21))
+        found = LastMatching(log, TWENTY, 1)
+        assert [found.step() for _ in range(11)] == [False] * 10 + [True]
