@@ -14,7 +14,6 @@ from twisted.internet.interfaces import IDelayedCall
 
 from alphapulse_relay.hub.history import LastMatching, position_at, position_of_last
 from alphapulse_relay.hub.retransmission import Retransmission
-from alphapulse_relay.hub.subscribed import SubscribedCursor
 from alphapulse_relay.hub.subscription import Subscription, origin_of_name
 from alphapulse_relay.protocol_v2.control import (
     Ack,
@@ -72,7 +71,9 @@ class Dialogue:
         try:
             self._carry_out(message)
         except (ControlError, RequestError) as error:
-            self._factory.refused_control(self._peer, WireError(Rejection.CONTROL, offset, str(error)))
+            self._factory.refused_control(
+                self._peer, WireError(Rejection.CONTROL, offset, str(error))
+            )
             self._peer.say(ErrorMessage(error.code, str(error)))
 
     def _carry_out(self, message: bytes) -> None:
@@ -175,7 +176,9 @@ class Dialogue:
         self.stop()
         if Wish.HEARTBEATS in self.subscription.wishes:
             self._silent_since = self._peer.cursor.bytes_out
-            self._heartbeat = self._factory.clock.callLater(HEARTBEAT_SECONDS, self._look_at_silence)
+            self._heartbeat = self._factory.clock.callLater(
+                HEARTBEAT_SECONDS, self._look_at_silence
+            )
 
     def _look_at_silence(self) -> None:
         self._heartbeat = self._factory.clock.callLater(HEARTBEAT_SECONDS, self._look_at_silence)

@@ -10,6 +10,7 @@ import fcntl
 import mmap
 import os
 import weakref
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,13 +22,18 @@ FILE_MODE = 0o640
 TOUCH_SIZE = 16 << 20
 """Bytes touched at once, some milliseconds' work. For each such piece the thread must wait its turn
 for Python once, which where the relay is busy takes as long."""
+TOUCHED_INDEX = 2 << 20
+"""Bytes of an index that are touched: enough where a message or two come at a time. Where many small
+ones come one by one, the pages behind it are touched one by one, each for 85 of them."""
 MARK_SIZE = 8
 """Bytes of each page that are made 0."""
 _POPULATE_READ, _POPULATE_WRITE = 22, 23
 """madvise(2), since Linux 5.14."""
+_MS_SYNC = 4
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+_libc.msync.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
 _libc.mincore.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p]
 
 
@@ -43,6 +49,10 @@ class Slot:
     index: mmap.mmap
     descriptors: tuple[int, int]
     """Of the messages' file and the index's."""
+    written: Callable[[], tuple[int, int]] | None = None
+    """How many bytes of the two files are in use by now; None if that is not known."""
+    synced: tuple[int, int] = (0, 0)
+    """How many of those were synced."""
 
     def __post_init__(self) -> None:
         self._close = weakref.finalize(self, _close_all, self.descriptors)
@@ -76,7 +86,7 @@ class Disk:
                 os.close(data)
                 raise
             slot = self.map(number, data, index)
-            self.touch(slot)
+            self._touch_pages(slot)
         except OSError:
             for path in new:
                 path.unlink(missing_ok=True)
@@ -107,11 +117,13 @@ class Disk:
 
         Raises ``OSError``.
         """
+        slot.written = None
         slot.index[: len(MAGIC)] = bytes(len(MAGIC))
         trailer = len(slot.data) - PAGE
         slot.data[trailer : trailer + len(MAGIC)] = bytes(len(MAGIC))
         if sync:
-            self.sync(slot)
+            self._sync_part(slot.index, 0, PAGE)
+            self._sync_part(slot.data, trailer, len(slot.data))
         self.touch(slot)
 
     def touch(self, slot: Slot) -> None:
@@ -120,14 +132,17 @@ class Disk:
         The first bytes of each page of messages become 0: what is left there of earlier use is not
         to be taken for messages.
         """
+        self._touch_pages(slot)
         pages = memoryview(slot.data)
         for start in range(0, len(slot.data), TOUCH_SIZE):
-            self._populate(slot.data, start, _POPULATE_WRITE)
             piece = pages[start : start + TOUCH_SIZE]
             for byte in range(MARK_SIZE):
                 piece[byte::PAGE] = bytes(len(piece) // PAGE)
-        for start in range(0, len(slot.index), TOUCH_SIZE):
-            self._populate(slot.index, start, _POPULATE_WRITE)
+
+    def _touch_pages(self, slot: Slot) -> None:
+        for start in range(0, len(slot.data), TOUCH_SIZE):
+            self._populate(slot.data, start, _POPULATE_WRITE)
+        self._populate(slot.index, 0, _POPULATE_WRITE, TOUCHED_INDEX)
 
     def load(self, slot: Slot, start: int, stop: int) -> None:
         """Read bytes of the messages' file into memory. Raises ``OSError``."""
@@ -155,10 +170,24 @@ class Disk:
     def sync(self, slot: Slot) -> None:
         """Have what was written on the disk: the messages, then the index. Raises ``OSError``.
 
-        On Linux fdatasync(2) also writes what was written through a mapping.
+        Where it is known what is in use, no more than that: the rest has been touched and would
+        be written too. On Linux fdatasync(2) also writes what was written through a mapping.
         """
-        for descriptor in slot.descriptors:
-            os.fdatasync(descriptor)
+        if slot.written is None:
+            for descriptor in slot.descriptors:
+                os.fdatasync(descriptor)
+            return
+        data, index = slot.written()
+        if not any(slot.synced):
+            self._sync_part(slot.data, len(slot.data) - PAGE, len(slot.data))
+        self._sync_part(slot.data, slot.synced[0], data)
+        self._sync_part(slot.index, slot.synced[1], index)
+        slot.synced = data, index
+
+    def release(self, slot: Slot) -> None:
+        """Let go of a slot's messages in memory, as far as they are on the disk."""
+        self.unmap(slot)
+        os.posix_fadvise(slot.descriptors[0], 0, 0, os.POSIX_FADV_DONTNEED)
 
     def remove(self, slot: Slot) -> None:
         """Remove a slot's files; their room is free when nobody has it any more."""
@@ -189,6 +218,13 @@ class Disk:
             os.close(descriptor)
             raise
         return descriptor
+
+    def _sync_part(self, memory: mmap.mmap, start: int, stop: int) -> None:
+        """Have some of a mapping on the disk (msync(2))."""
+        start -= start % PAGE
+        if stop > start and _libc.msync(_address(memory) + start, stop - start, _MS_SYNC):
+            failure = ctypes.get_errno()
+            raise OSError(failure, os.strerror(failure))
 
     def _populate(
         self, memory: mmap.mmap, start: int, advice: int, length: int = TOUCH_SIZE

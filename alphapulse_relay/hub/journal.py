@@ -32,6 +32,7 @@ from alphapulse_relay.journal.format import (
     MEMORY_FLAG_OFFSET,
     MEMORY_FOLLOWS,
     PAGE,
+    RECORD_SIZE,
     Epoch,
     FormatError,
     Header,
@@ -81,6 +82,11 @@ class FileSegment(Segment):
         self.slot = slot
         self.verified = True
         self.readers = 0  # threads that look at it: its memory must stay what it is
+        slot.written, slot.synced = self.written, (0, 0)
+
+    def written(self) -> tuple[int, int]:
+        """Return how many bytes of its two files are in use."""
+        return self.used, PAGE + self.records * RECORD_SIZE
 
 
 @dataclass(frozen=True)
@@ -252,6 +258,9 @@ class Journal:
                     reason=reason,
                     head=self.head,
                 )
+        if before.closed:
+            for segment in segments:
+                segment.slot.synced = segment.written()
         self.sync.begin_at(self.head, () if before.closed else [each.slot for each in segments])
         self._head = self.head
         try:
@@ -330,7 +339,7 @@ class Journal:
         slot = segment.slot
         self.sync.forget(slot)
         segment.verified = True  # nobody asks any more
-        if segment.readers or slot.size != self.slot_size:
+        if segment.readers or slot.size != self.slot_size or self.disk_bytes > self.size:
             del self._slots[slot.number]
             self._disk.remove(slot)
         else:
@@ -378,7 +387,9 @@ class Journal:
 
     def _clear(self, slot: Slot, sync: bool) -> Slot:
         try:
-            self._disk.clear(slot, sync=sync or not self.sync.never)
+            self._disk.clear(slot, sync=not self.sync.never)
+            if sync:
+                self._disk.sync(slot)
         except OSError:
             self._free.append(slot)
             raise
@@ -450,8 +461,10 @@ class Journal:
         segment.readers += 1
 
         def fetch() -> list[recovery.Damage]:
-            self._disk.load(segment.slot, begin, end)
-            return [] if segment.verified else self._verify(segment)
+            if segment.verified:
+                self._disk.load(segment.slot, begin, end)
+                return []
+            return self._verify(segment)
 
         def fetched(future: "Future[list[recovery.Damage]]") -> None:
             segment.readers -= 1
@@ -469,7 +482,10 @@ class Journal:
             self.fetch(segment, segment.start, segment.end, partial(self._verify_next, segments))
 
     def _verify(self, segment: FileSegment) -> list[recovery.Damage]:
-        return recovery.verify_records(
+        """Read and verify a segment; what of it was not in memory does not stay there."""
+        resident = self._disk.resident(segment.slot, 0, max(segment.used, 1))
+        self._disk.load(segment.slot, 0, segment.used)
+        damage = recovery.verify_records(
             segment.data,
             segment.index,
             segment.header,
@@ -478,6 +494,9 @@ class Journal:
             file=data_path(self._disk.directory, segment.slot.number).name,
             mark=True,
         )
+        if not resident:
+            self._disk.release(segment.slot)
+        return damage
 
     def _fetched(
         self, segment: FileSegment, start: int, stop: int, future: "Future[list[recovery.Damage]]"

@@ -19,8 +19,8 @@ from zope.interface import implementer
 from alphapulse_relay.hub.cursor import Cursor
 from alphapulse_relay.hub.dialogue import Dialogue
 from alphapulse_relay.hub.farewell import build_farewell, close_soon, identify_peer
-from alphapulse_relay.hub.outlet import IOutlet
 from alphapulse_relay.hub.outgoing import OUTGOING_MAX
+from alphapulse_relay.hub.outlet import IOutlet
 from alphapulse_relay.hub.peer import Ending, Miss, State
 from alphapulse_relay.hub.receiver import MessageRunReceiver
 from alphapulse_relay.hub.subscribed import SubscribedCursor

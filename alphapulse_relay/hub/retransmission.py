@@ -4,8 +4,8 @@ from alphapulse_relay.hub.log import Log
 from alphapulse_relay.hub.segment import Origins
 from alphapulse_relay.hub.subscription import make_batch
 from alphapulse_relay.protocol_v2.control import RecoveryRequest, RecoveryResponse
-from alphapulse_relay.protocol_v2.header import Header
 from alphapulse_relay.protocol_v2.framing import split
+from alphapulse_relay.protocol_v2.header import Header
 from alphapulse_relay.protocol_v2.selection import Selector
 
 

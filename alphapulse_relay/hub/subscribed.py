@@ -375,7 +375,7 @@ class SubscribedCursor(Cursor):
             self._say_gap(position, asked, reason)
             self._missed(MISSES[reason], max(self._log.messages_before(asked) - before - own, 0))
         self._step_over(stop - position, self._log.messages_before(stop) - before)
-        # Which of its own are still ahead is not known: they count again as what is to be delivered.
+        # Which of its own are still ahead is not known: they count as what is to be delivered.
         self._own_ahead = self._own_bytes_ahead = 0
 
     def _say_gap(self, start: int, stop: int, reason: GapReason) -> None:

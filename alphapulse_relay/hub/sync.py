@@ -112,7 +112,7 @@ class Sync:
         self._dirty.pop(slot, None)
 
     def close(self) -> None:
-        """Sync what is left, unless it is never; waits for it. The worker is closed before."""
+        """Sync what is left, whenever that would be; waits for it. The worker is closed before."""
         self._closed = True
         if self._call is not None:
             self._call.cancel()
@@ -123,7 +123,7 @@ class Sync:
                 self._dirty.update(dict.fromkeys(batch.slots))
             else:
                 self._settle(batch.future.result, batch.head)
-        if self._dirty and self._every is not NEVER:
+        if self._dirty:
             self._settle(partial(self._sync, tuple(self._dirty)), self._written)
             self._dirty.clear()
 

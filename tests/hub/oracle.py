@@ -1,4 +1,4 @@
-"""What each peer must be sent, said in a few plain lists: the hub is held to it by programs of any kind."""
+"""What each peer must be sent, said in a few plain lists: programs of any kind hold the hub to it."""
 
 import random
 from collections.abc import Callable, Iterator
@@ -261,7 +261,8 @@ class Oracle:
             assert finished, "not closed"
             assert isinstance(self.last, SequenceSync)
             assert self.state is SyncState.LIVE
-            assert self.position is not None and self.position >= self.stop
+            assert self.position is not None
+            assert self.position >= self.stop
             return
         assert not finished
         assert self.wanted(len(self.journal.entries)) == [], "missing in the end"
@@ -309,7 +310,9 @@ def random_subscribe(chance: random.Random, journal: Journal, positions: list[in
         wishes,
         start,
         value,
-        types=frozenset(chance.sample([20, 21, 22], chance.randint(1, 2))) if filtered < 0.3 else frozenset(),
+        types=frozenset(chance.sample([20, 21, 22], chance.randint(1, 2)))
+        if filtered < 0.3
+        else frozenset(),
         sources=frozenset(chance.sample([20, 21, 22], 1)) if filtered > 0.75 else frozenset(),
     )
 
@@ -324,4 +327,3 @@ def first_of_last(journal: Journal, asked: Subscribe, tail: int) -> int:
     if len(found) < number:
         return tail
     return found[-number]
-

@@ -68,7 +68,8 @@ class Relay:
         self.path = path
         storage = MemoryStorage(8 << 20)
         self.factory = SignalRelayFactory(
-            reactor, Rules(aside=True), storage, hold=1.0, max_peers=100)
+            reactor, Rules(aside=True), storage, hold=1.0, max_peers=100
+        )
         self.factory.open()
         if kind == "relay":
             self.port: Any = RelayPort(str(path), self.factory, LISTEN_BACKLOG, 0o660, reactor)

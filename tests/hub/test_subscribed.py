@@ -4,15 +4,18 @@ Any program of publishers and subscribers, over a log so small that all limits a
 """
 
 import random
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_twisted
 
 from alphapulse_relay.hub.peer import Ending
-from alphapulse_relay.protocol_v2.control import Heartbeat, Start, Subscribe
+from alphapulse_relay.protocol_v2.control import Heartbeat, Start, Subscribe, Wish
 from alphapulse_relay.protocol_v2.framing import Rules
-
-from tests.hub.fakes import Client, Hub, make_clock
+from tests.hub.fakes import Hub, make_clock
 from tests.hub.oracle import (
     SMALL_MAX,
     SMALL_WINDOW,
@@ -24,6 +27,7 @@ from tests.hub.oracle import (
     random_subscribe,
     small_measures,
 )
+from tests.hub.sockets import Relay, Remote, until
 
 
 class Connection:
@@ -31,7 +35,7 @@ class Connection:
 
     def __init__(self, program: "Program", name: str = "") -> None:
         self.program = program
-        self.client: Client = program.hub.connect()
+        self.client: Any = program.hub.connect()
         self.key: object = self.client.protocol.identity.number
         log, journal = program.hub.factory.log, program.journal
         self.oracle = Oracle(journal, {self.key}, len(journal.entries), lambda: log.tail)
@@ -138,7 +142,7 @@ class Program:
             told = [c.oracle.position for c in [*self.subscribers, *self.past[-5:]]]
             asked = random_subscribe(self.chance, self.journal, [p for p in told if p is not None])
             name = self.chance.choice(["", "", "a", "b"]) or who.name
-            who.subscribe(Subscribe(**{**asked.__dict__, "name": name}))
+            who.subscribe(replace(asked, name=name))
 
     def reconnect(self, who: Connection) -> None:
         if not who.client.lost:
@@ -183,3 +187,75 @@ def test_any_program(seed: int) -> None:
         for _ in range(250):
             program.step()
         program.finish()
+
+
+@pytest_twisted.async_yield_fixture
+async def relay(path: Path) -> Any:
+    relay = Relay(path, "relay")
+    yield relay
+    await relay.stop()
+
+
+class Reader:
+    """A client on a real socket that reads to the end of what is published."""
+
+    def __init__(self, remote: Remote, peer: Any, oracle: Oracle) -> None:
+        self.remote, self.peer, self.oracle = remote, peer, oracle
+        self.stream = Stream()
+        self.received = bytearray()
+
+    async def asks(self, asked: Subscribe) -> None:
+        await self.remote.send(control(asked))
+        await until(lambda: self.peer.asked == asked)
+
+    async def read(self) -> None:
+        """Read until nothing more comes: then all is delivered, or the relay has closed."""
+        self.remote.socket.setblocking(False)
+
+        def drained() -> bool:
+            with suppress(BlockingIOError, ConnectionResetError):
+                while piece := self.remote.socket.recv(1 << 18):
+                    self.received += piece
+            return self.peer._left or (self.peer.cursor.at_head and not self.peer.outlet.queued())
+
+        await until(drained)
+        drained()
+        for message in self.stream.messages(bytes(self.received)):
+            self.oracle.take(message)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest_twisted.ensureDeferred
+async def test_on_real_sockets(relay: Any, seed: int) -> None:
+    """Each socket is full, and goes on in the middle of messages, with words in between."""
+    chance = random.Random(seed)
+    journal, log = Journal(), relay.factory.log
+    publisher, sender = await relay.connect()
+    readers = []
+    with small_measures():
+        for number in range(5):
+            remote, peer = await relay.connect()
+            oracle = Oracle(journal, {peer.identity.number}, 0, lambda: log.tail)
+            readers.append(Reader(remote, peer, oracle))
+            wishes = [Wish.ACKNOWLEDGE, Wish.POSITIONS, Wish.ZSTD][number % 3]
+            asked = Subscribe(wishes, name=str(number))
+            oracle.ask(asked, log.head)
+            await readers[-1].asks(asked)
+        for _ in range(4):
+            sent = [journal.make(chance) for _ in range(1500)]
+            for message in sent:
+                journal.append(sender.identity.number, message)
+            await publisher.send(b"".join(sent))
+            await until(lambda: log.head == journal.head)
+            for reader in chance.sample(readers, 3):
+                await reader.remote.send(control(Heartbeat(1, 0)))
+            reader = chance.choice(readers)
+            start = chance.choice([0, reader.oracle.position or 0])
+            asked = replace(reader.peer.asked, start=Start.POSITION, start_value=start)
+            reader.oracle.ask(asked, start)
+            await reader.asks(asked)
+            for reader in chance.sample(readers, 3):
+                await reader.read()
+        for reader in readers:
+            await reader.read()
+            reader.oracle.check_complete(finished=False)

@@ -56,13 +56,14 @@ def make(tmp_path: Path, clock: Any) -> Iterator[Any]:
 
 
 class TestNever:
-    def test_nothing_is_synced(self, make: Any) -> None:
+    def test_nothing_is_synced_before_the_end(self, make: Any) -> None:
         it = make(NEVER)
         it.append(100)
         it.turn()
-        it.close()
         assert it.synced_slots == []
         assert it.sync.unsynced == 100
+        it.close()
+        assert it.synced_slots == [0]
         assert it.sync.never
         assert not it.sync.immediate
 
