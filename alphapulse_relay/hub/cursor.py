@@ -90,7 +90,9 @@ class Cursor:
     @property
     def behind(self) -> int:
         """Bytes between the cursor and the head that are to be delivered; 0 while away."""
-        return 0 if self._away else self._log.head - self.position - self._own_bytes_ahead
+        if self._away:
+            return 0
+        return self._log.bytes_behind(self.position) - self._own_bytes_ahead
 
     @property
     def missing(self) -> int:

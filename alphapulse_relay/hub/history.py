@@ -101,7 +101,8 @@ class LastMatching:
 
     def _begin_in(self, data: memoryview, skip: int) -> int:
         """Return where the first matching message begins after ``skip`` of them."""
-        for start, stop in select(data, self._selector).ranges:
+        for begin, stop in select(data, self._selector).ranges:
+            start = begin
             while start < stop:
                 if not skip:
                     return start

@@ -8,6 +8,7 @@ never spans two segments. The log knows who appended what, but nothing of peers.
 
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 from alphapulse_relay.hub.segment import Origins, Segment
 from alphapulse_relay.hub.storage import Storage
@@ -168,6 +169,14 @@ class Log:
         """Return the first position at or after ``position`` where a message begins or would."""
         start, _ = self.segment_of(position).walk(position)
         return position if start == position else start + message_size(self.read(start))
+
+    def bytes_behind(self, position: int) -> int:
+        """Return how many bytes are kept between ``position`` and the head."""
+        kept = self.head - position
+        for before, after in pairwise(self._segments):
+            if after.start > position:
+                kept -= after.start - max(before.end, position)
+        return kept
 
     def lag(self, position: int) -> int:
         """Return how much of the window lies between ``position`` and the head, in bytes.

@@ -1,7 +1,7 @@
-"""What the relay has to say to one peer: control messages that wait for a boundary between messages.
+"""What the relay has to say to one peer: control that waits for a boundary between messages.
 
-Newer words take the place of older ones where they say the same and more, so that a peer that does not
-read has little waiting for it.
+Newer words take the place of older ones where they say the same and more, so that a peer that does
+not read has little waiting for it.
 """
 
 import time
@@ -16,8 +16,8 @@ from alphapulse_relay.protocol_v2.control import (
 )
 
 OUTGOING_MAX = 1000
-"""Control messages that may wait for one peer: far more than are under way where both sides read, some
-100 KB."""
+"""Control messages that may wait for one peer: far more than are under way where both sides read,
+some 100 KB."""
 
 
 class Outgoing:

@@ -1,5 +1,6 @@
-"""The cursor of a peer that speaks control: from where it asked, what it asked for, and what the relay
-has to say in between.
+"""The cursor of a peer that speaks control: it follows the log by what was asked for.
+
+What the relay has to say is put in between, where messages meet.
 
 What is sent is made up here; that it is sent, and when, is the connection's business.
 """
@@ -24,8 +25,8 @@ from alphapulse_relay.protocol_v2.control import (
 from alphapulse_relay.protocol_v2.framing import message_size
 
 SKIP_BEHIND = 1 << 20
-"""Bytes behind the head from which on a peer that wishes it is moved there: more than sockets hold, so
-that nobody skips who reads."""
+"""Bytes behind the head from which on a peer that wishes it is moved there: more than sockets hold,
+so that nobody skips who reads."""
 SYNC_EVERY = 1 << 20
 """Bytes of the log after which a peer is told its position though nothing in them was for it."""
 MISSES = {
@@ -39,8 +40,8 @@ MISSES = {
 class SubscribedCursor(Cursor):
     """Follows the log by a subscription, beginning at ``position``.
 
-    ``before`` is the peer's cursor until now: what it has begun to send is ended first, and what was
-    delivered by it counts on. ``missed(reason, messages)`` is told what will not be sent.
+    ``before`` is the peer's cursor until now: what it has begun to send is ended first, and what
+    was delivered by it counts on. ``missed(reason, messages)`` is told what will not be sent.
     """
 
     def __init__(
@@ -257,7 +258,7 @@ class SubscribedCursor(Cursor):
         return data
 
     def _first_large(self, start: int, stop: int) -> int:
-        """Return where the first message begins that is to be compressed; ``stop`` if there is none."""
+        """Return where the first message to be compressed begins; ``stop`` if there is none."""
         data = self._log.read(start)
         at = 0
         while start + at < stop:

@@ -1,4 +1,4 @@
-"""What each peer must be sent, said in a few plain lists: programs of any kind hold the hub to it."""
+"""What each peer must be sent, said in plain lists: programs of any kind hold the hub to it."""
 
 import random
 from collections.abc import Callable, Iterator

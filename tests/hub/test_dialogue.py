@@ -471,3 +471,28 @@ def test_who_never_sent_control_is_sent_none(hub: Hub) -> None:
     publisher.send(*(sent := messages(3)))
     hub.clock.advance(HEARTBEAT_SECONDS)
     assert legacy.received == b"".join(sent)
+
+
+def test_a_filter_holds_publishers_only_where_nobody_else_is(hub: Hub) -> None:
+    publisher, filtered = hub.connect(), hub.connect()
+    filtered.send(control(Subscribe(sources=frozenset({20}))))
+    filtered.take(1000)
+    hub.fill(publisher, WINDOW * 3 // 4)
+    held = [publisher.held]
+    filtered.take()
+    held.append(publisher.held)
+    hub.connect()
+    filtered.take(1000)
+    hub.fill(publisher, WINDOW * 3 // 4)
+    held.append(publisher.held)
+    assert held == [True, False, False]
+
+
+def test_who_replays_holds_nobody(hub: Hub) -> None:
+    publisher, replaying = hub.connect(), hub.connect()
+    hub.fill(publisher, WINDOW // 4)
+    replaying.take(1000)
+    replaying.send(control(Subscribe(start=Start.POSITION)))
+    hub.fill(publisher, WINDOW // 2)
+    assert replaying.protocol.cursor.replaying
+    assert not publisher.held

@@ -427,6 +427,9 @@ class TestFullDisk:
         second = make()
         assert second.log.head == last + JUMP
         assert second.log.gap_at(last) == (last + JUMP, GapReason.DAMAGE)
+        # What was left out is nothing that anybody is behind by.
+        for position in (last - MESSAGE, last, last + JUMP // 2):
+            assert second.log.bytes_behind(position) == max(last - position, 0)
         second.append()
         assert second.in_files
         second.check(first.written | second.written)
