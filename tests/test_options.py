@@ -184,7 +184,7 @@ class TestSources:
     def test_a_journal_too_small_for_the_largest_message(self):
         assert settings_from({"journal-size": "12M"}, {}).journal_size == 12 << 20
         for more in ({"journal-size": "11M"}, {"journal-size": "12M", "max-message": "2M"}):
-            with pytest.raises(OptionError, match="--journal-size: 1[12]M is too small for"):
+            with pytest.raises(OptionError, match=r"--journal-size: 1[12]M is too small for"):
                 settings_from(more, {})
         assert settings_from({"journal-size": "1M", "journal": "none"}, {}).journal is None
 

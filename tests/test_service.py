@@ -293,6 +293,14 @@ def test_what_came_before_it_left_counts_even_if_not_accepted_yet(
     assert relay.hub.counters.messages_received == 1
 
 
+def hold(path: Path) -> int:
+    """Lock a journal as another relay does."""
+    path.mkdir()
+    descriptor = os.open(path / "lock", os.O_RDWR | os.O_CREAT)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    return descriptor
+
+
 class TestJournal:
     @pytest.fixture
     def journaled(self, settings: Settings, directory: Path) -> Settings:
@@ -312,7 +320,7 @@ class TestJournal:
     @pytest.mark.parametrize(
         ("spoil", "status", "what"),
         [
-            (lambda path: hold(path), 75, " is in use by another relay"),
+            (hold, 75, " is in use by another relay"),
             (lambda path: path.write_text(""), 78, ": File exists"),
         ],
     )
@@ -337,11 +345,3 @@ class TestJournal:
         assert not journaled.socket.exists()
         if isinstance(kept, int):
             os.close(kept)
-
-
-def hold(path: Path) -> int:
-    """Lock a journal as another relay does."""
-    path.mkdir()
-    descriptor = os.open(path / "lock", os.O_RDWR | os.O_CREAT)
-    fcntl.flock(descriptor, fcntl.LOCK_EX)
-    return descriptor

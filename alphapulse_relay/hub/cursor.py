@@ -138,7 +138,7 @@ class Cursor:
         return stop
 
     def _read(self, stop: int) -> memoryview:
-        """Return what lies before ``stop`` in one piece, if it is at hand; else say that it is not."""
+        """Return what lies before ``stop`` in one piece, if it is at hand; else say so."""
         position = self._position
         data = self._log.read(position)[: min(stop - position, STRETCH)]
         at_hand = self._log.at_hand(position, position + len(data))
@@ -162,6 +162,14 @@ class Cursor:
     def move_on(self, stop: int) -> bool:  # noqa: ARG002
         """Go on at ``stop``, as what is before it is given up; tell whether that can be done."""
         return False
+
+    @property
+    def lost(self) -> int | None:
+        """Up to where cannot be read any more, if that comes next; None if it can."""
+        if self._away or self.at_head:
+            return None
+        gap = self._log.gap_at(self._position)
+        return None if gap is None else gap[0]
 
     def take_rest(self) -> bytes:
         """Return the rest of the message that is being delivered, and count it as delivered."""

@@ -135,17 +135,18 @@ class Dialogue:
         return position if log.gap_at(position) else log.boundary(position)
 
     def _take_name(self, name: str) -> None:
-        if name == self.name:
+        if name in ("", self.name):
             return
         if self.name:
             raise RequestError(
                 ErrorCode.MALFORMED, f"this connection has the name {self.name!r} already"
             )
-        holder = self._factory.names.setdefault(name, self._peer)
-        if holder is not self._peer:
+        holder = self._factory.names.get(name)
+        if holder is not None and not holder.has_gone():
             raise RequestError(
                 ErrorCode.NAME_TAKEN, f"peer {holder.identity} has the name {name!r}"
             )
+        self._factory.names[name] = self._peer
         self.name = name
         self._peer.publish_as(origin_of_name(name))
 

@@ -23,8 +23,8 @@ TOUCH_SIZE = 16 << 20
 """Bytes touched at once, some milliseconds' work. For each such piece the thread must wait its turn
 for Python once, which where the relay is busy takes as long."""
 TOUCHED_INDEX = 2 << 20
-"""Bytes of an index that are touched: enough where a message or two come at a time. Where many small
-ones come one by one, the pages behind it are touched one by one, each for 85 of them."""
+"""Bytes of an index that are touched: enough where messages come many at a time. Where small ones
+come one by one, the pages behind it are touched one by one, each for 85 of them."""
 MARK_SIZE = 8
 """Bytes of each page that are made 0."""
 _POPULATE_READ, _POPULATE_WRITE = 22, 23

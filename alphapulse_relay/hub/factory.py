@@ -56,9 +56,9 @@ class Departure:
 class SignalRelayFactory(ServerFactory):
     """All peers, and the log that they share, whose segments lie in ``storage``.
 
-    To be opened before the first peer comes. ``hold`` is for how many seconds publishers may be held
-    back by consumers of which none takes a byte. With ``verbose`` each forwarded chunk is a line in
-    the log.
+    To be opened before the first peer comes. ``hold`` is for how many seconds publishers may be
+    held back by consumers of which none takes a byte. With ``verbose`` each forwarded chunk is a
+    line in the log.
     """
 
     noisy = False

@@ -47,6 +47,9 @@ class IOutlet(Interface):
     def read_rest() -> None:
         """Receive what the peer has already sent, if that can be done without waiting."""
 
+    def hung_up() -> bool:
+        """Tell whether the peer has closed, as far as can be told without waiting."""
+
     def close(farewell: bytes) -> None:
         """Close the connection, with these last bytes if they can be sent without waiting."""
 
@@ -88,6 +91,10 @@ class OrdinaryOutlet:
 
     def read_rest(self) -> None:
         """Receive nothing: what the kernel holds is not in reach of this transport."""
+
+    def hung_up(self) -> bool:
+        """Return False: the transport will tell."""
+        return False
 
     def close(self, farewell: bytes) -> None:
         """Close once all that was written, and the farewell, are sent."""

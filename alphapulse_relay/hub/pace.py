@@ -1,7 +1,7 @@
-"""Pace: publishers are read as fast as the consumers take that are about as fast as the fastest, and
-as the log has room.
+"""Pace: publishers are read as fast as the consumers take that are about as fast as the fastest.
 
-Knows how far behind peers are; what to deliver, and to whom, it does not.
+And no faster than the log has room. Knows how far behind peers are; what to deliver, and to whom,
+it does not.
 """
 
 from collections.abc import Callable, Iterable
@@ -27,9 +27,9 @@ class Pace:
 
     A consumer is a peer that has taken bytes within the last ``patience`` seconds and is not slow.
     Those count that are known to read and want everything; where there is none, the fastest of the
-    slow ones, or of those that may read or have a filter. Who is still in the past does not count. A
-    publisher that steps over its own messages is no fast consumer: for its
-    own pace only the others count, and until it is known to read it counts for nobody's.
+    slow ones, or of those that may read or have a filter. Who is still in the past does not count.
+    A publisher that steps over its own messages is no fast consumer: for its own pace only the
+    others count, and until it is known to read it counts for nobody's.
     """
 
     def __init__(
@@ -138,7 +138,9 @@ class Pace:
         waited_for = self._ranked(peer for peer in known if peer.identity.number not in slow)
         others = self._ranked(peer for peer in known if peer.identity.number in slow)
         maybe = self._ranked(
-            peer for peer in consumers if peer.reads is None or (peer.reads and not peer.cursor.whole)
+            peer
+            for peer in consumers
+            if peer.reads is None or (peer.reads and not peer.cursor.whole)
         )
         # Two of each: for a publisher that is one of them the next counts.
         ranked = waited_for[-1:-3:-1] + others[:2] + maybe[:2]

@@ -161,6 +161,9 @@ class Peer(Protocol):
     def release(self) -> None:
         """Read from the peer again."""
 
+    def has_gone(self) -> bool:
+        """Tell whether it has closed; if the relay did not know yet, what it sent last is read."""
+
     def stop_reading(self) -> None:
         """Leave unread what the peer sends, for good."""
 

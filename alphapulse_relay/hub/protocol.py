@@ -152,6 +152,14 @@ class SignalRelayProtocol(MessageRunReceiver):
         if not self._read_out:
             self.transport.resumeProducing()
 
+    def has_gone(self) -> bool:
+        """Tell whether it has closed, as the kernel knows; then it leaves, what it sent is read."""
+        if self._left or not self.outlet.hung_up():
+            return self._left
+        self.outlet.read_rest()
+        self.end(Ending.CLOSED)
+        return True
+
     def stop_reading(self) -> None:
         """Leave unread what the peer sends, for good."""
         self._read_out = True
@@ -211,6 +219,8 @@ class SignalRelayProtocol(MessageRunReceiver):
             elif cursor.finished:
                 self.end(Ending.FINISHED)
                 return
+            elif cursor.lost is not None:
+                self.overtaken(cursor.lost)
             elif cursor.away:
                 self._rejoin()
             if self.state is not State.LIVE:

@@ -121,6 +121,11 @@ class SubscribedCursor(Cursor):
         return self.messages_out - self._replay_began if self.replaying else self.replayed_before
 
     @property
+    def lost(self) -> int | None:
+        """None: who listens is told of gaps."""
+        return None
+
+    @property
     def at_head(self) -> bool:
         """Whether there is nothing to deliver, nor to say."""
         return super().at_head and not self._waiting and self._stop_at is None

@@ -1,7 +1,7 @@
 """Subscriptions: which messages a peer wants, and in which form.
 
-Peers with equal filters share one :class:`Filter`, which looks at each stretch of the log once for all
-of them; all that want them compressed share one :class:`Compressor`.
+Peers with equal filters share one :class:`Filter`, which looks at each stretch of the log once for
+all of them; all that want them compressed share one :class:`Compressor`.
 """
 
 from dataclasses import dataclass
@@ -16,8 +16,8 @@ from alphapulse_relay.protocol_v2.framing import message_size
 from alphapulse_relay.protocol_v2.selection import Selection, Selector, select
 
 COMPRESSED_SIZE = 4096
-"""Messages of so many bytes or more are compressed: smaller ones take longer to compress than to send
-over the networks that compression is for."""
+"""Messages of so many bytes or more are compressed: smaller ones take longer to compress than to
+send over the networks that compression is for."""
 KEPT_COMPRESSED = 4 << 20
 """Bytes of compressed messages that are kept for who comes to them a little later."""
 

@@ -157,12 +157,16 @@ class RelayTransport(_Connection):
         It may have sent what is still to be received: only the end of its stream ends the
         connection. POLLHUP tells one that has closed from one that has shut its reading side.
         """
-        hung_up = select.poll()
-        hung_up.register(self.socket, 0)
-        if hung_up.poll(0):
+        if self.hung_up():
             self.producer.stopProducing()
         else:
             self.protocol.reader_gone()
+
+    def hung_up(self) -> bool:
+        """Tell whether the peer has closed (POLLHUP, poll(2))."""
+        poll = select.poll()
+        poll.register(self.socket, 0)
+        return bool(poll.poll(0))
 
     def queued(self) -> int:
         """Return the bytes in the socket that the peer has not taken (SIOCOUTQ, unix(7))."""

@@ -87,6 +87,8 @@ class Pipe(Ordinary):
     """Bytes offered at once."""
     queue = 0
     """Bytes that the other side has not read yet."""
+    gone = False
+    """Whether the other side has closed, which was not told yet."""
 
     def send(self, data: memoryview) -> int:
         offered = data[: self.limit]
@@ -112,6 +114,9 @@ class Pipe(Ordinary):
 
     def pending(self) -> int:
         return len(self.unread)
+
+    def hung_up(self) -> bool:
+        return self.gone
 
     def take(self, room: float = math.inf) -> None:
         self.queue = 0

@@ -179,6 +179,27 @@ class TestRefused:
         assert errors(consumer) == [ErrorCode.MALFORMED]
         assert set(hub.factory.names) == {"one"}
 
+    def test_a_subscription_without_a_name_keeps_the_one_there_is(self, hub: Hub) -> None:
+        consumer = hub.connect()
+        consumer.send(control(Subscribe(name="one")), control(Subscribe()))
+        assert not [each for each in said(consumer) if isinstance(each, ErrorMessage)]
+        assert set(hub.factory.names) == {"one"}
+
+    def test_a_name_is_taken_over_from_one_that_has_hung_up(self, hub: Hub) -> None:
+        """As when a client comes back before the relay has seen it go."""
+        first, second, other = hub.connect(), hub.connect(), hub.connect()
+        first.send(control(Subscribe(name="one")))
+        first.transport.unread = last = message()
+        first.transport.gone = True
+        second.send(control(Subscribe(name="one")))
+        assert not [each for each in said(second) if isinstance(each, ErrorMessage)]
+        assert hub.factory.names == {"one": second.protocol}
+        assert hub.factory.counters.ended[Ending.CLOSED] == 1
+        assert data(other) == [last]
+        before, answer = read(second.received)
+        assert before == last, "it had no name yet"
+        assert isinstance(answer, SequenceSync)
+
     def test_a_name_is_free_again_with_its_connection(self, hub: Hub) -> None:
         first, second = hub.connect(), hub.connect()
         first.send(control(Subscribe(name="one")))

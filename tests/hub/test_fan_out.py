@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from alphapulse_relay.hub.counters import Counters
 from alphapulse_relay.protocol_v2.framing import Rules, split
 from alphapulse_relay.protocol_v2.native import load
-from tests.hub.fakes import memory_log, BROKEN, message, messages
+from tests.hub.fakes import BROKEN, memory_log, message, messages
 from tests.protocol_v2 import streams
 from tests.support import MANIFEST, SAMPLES
 

@@ -6,9 +6,9 @@ import pytest
 
 from alphapulse_relay.hub.cursor import Cursor
 from alphapulse_relay.hub.log import Log
-from alphapulse_relay.hub.storage import SEGMENTS
 from alphapulse_relay.hub.pace import CHECK_INTERVAL, CHECKS_PER_WINDOW, Pace
 from alphapulse_relay.hub.peer import Identity, State
+from alphapulse_relay.hub.storage import SEGMENTS
 from tests.hub.fakes import memory_log, message
 
 SEGMENT = 1024

@@ -289,6 +289,16 @@ class TestOvertaken:
         assert any_hub.factory.departed[-1].reason is Ending.OVERTAKEN
         assert len(logged.lines("reason=overtaken")) == 1
 
+    def test_so_is_one_that_comes_to_what_cannot_be_read(self, hub: Hub) -> None:
+        publisher, consumer = hub.connect(), hub.connect(room=100)
+        sent = messages(6)
+        publisher.send(*sent)
+        hub.factory.log.segments[0].holes = [(192, 256)]
+        consumer.take()
+        assert consumer.received == b"".join(sent)[:192]
+        assert consumer.closed
+        assert hub.counters.ended[Ending.OVERTAKEN] == 1
+
     def test_is_told_nothing_inside_a_message(self, hub: Hub) -> None:
         consumer, _ = self.overtake(hub)
         assert len(consumer.received) == 100
