@@ -32,7 +32,7 @@ from alphapulse_relay.protocol_v2.control import (
 from alphapulse_relay.protocol_v2.errors import Rejection
 from alphapulse_relay.protocol_v2.header import Domain, build_message
 from alphapulse_relay.protocol_v2.tlv import build_tlv
-from tests.hub.control import RULES, control, data, said
+from tests.hub.control import RULES, control, data, read, said
 from tests.hub.fakes import WINDOW, Client, Events, Hub, message, messages
 
 MakeHub = Callable[..., Hub]
