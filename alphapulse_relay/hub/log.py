@@ -146,6 +146,9 @@ class Log:
 
     def gap_at(self, position: int) -> tuple[int, GapReason] | None:
         """Tell whether what lies at ``position`` is not to be had: up to where, and why."""
+        newest = self._segments[-1]
+        if position >= newest.start and not newest.holes:
+            return None
         if position < self.tail:
             return self.tail, GapReason.RETENTION
         found = self._find(position)

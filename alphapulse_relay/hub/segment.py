@@ -16,7 +16,7 @@ from alphapulse_relay.journal.format import (
     index_capacity,
     run_check,
 )
-from alphapulse_relay.protocol_v2.framing import message_size
+from alphapulse_relay.protocol_v2.selection import walk
 
 _U64 = struct.Struct("<Q")
 _ORIGIN = struct.Struct("<Q8xQ24x")
@@ -110,7 +110,10 @@ class Segment:
 
     def record_at(self, position: int) -> int:
         """Return the number of the record that ``position`` lies in; -1 if there are none."""
-        return bisect_right(range(self.records), position, key=self.record_start) - 1
+        last = self.records - 1
+        if last < 0 or position >= self.record_start(last):
+            return last  # where those are that keep up
+        return bisect_right(range(last), position, key=self.record_start) - 1
 
     def record_start(self, record: int) -> int:
         """Return where a record begins; one past the last record begins at the segment's end."""
@@ -164,12 +167,9 @@ class Segment:
         for _, stop in self.holes:
             if start < stop <= position:
                 start = stop  # of what was there nothing is known
-        while start < position:
-            stop = start + message_size(self.data[start - self.start : self.used])
-            if stop > position:
-                break
-            start, count = stop, count + 1
-        return start, count
+        run = self.data[start - self.start : self.used]
+        passed, messages = walk(run, position - start)
+        return start + passed, count + messages
 
     def _field(self, record: int, offset: int) -> int:
         (value,) = _U64.unpack_from(self.index, PAGE + record * RECORD_SIZE + offset)

@@ -16,6 +16,7 @@ from alphapulse_relay.protocol_v2.scan cimport (
     crc32_use,
     scan_last,
     scan_last_sequences,
+    scan_walk,
     scan_matching,
     scan_progress,
     scan_range,
@@ -140,6 +141,16 @@ def count(chunk, CompiledSelector compiled not None):
         matched = scan_matching(<const uint8_t *>view.buf, view.len, &compiled.selector)
     PyBuffer_Release(&view)
     return matched
+
+
+def walk(chunk, size_t target):
+    """As ``selection.walk``."""
+    cdef Py_buffer view
+    cdef uint64_t count
+    PyObject_GetBuffer(chunk, &view, PyBUF_SIMPLE)
+    start = scan_walk(<const uint8_t *>view.buf, view.len, target, &count)
+    PyBuffer_Release(&view)
+    return start, count
 
 
 def last_sequences(chunk):

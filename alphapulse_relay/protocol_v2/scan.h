@@ -276,6 +276,17 @@ static inline uint64_t scan_matching(const uint8_t *chunk, size_t end,
     return count;
 }
 
+/* Return where the message begins that `target` is in, or that begins there; count those before. */
+static inline size_t scan_walk(const uint8_t *chunk, size_t end, size_t target, uint64_t *count) {
+    size_t at = 0, size;
+    *count = 0;
+    while (at < target && (size = scan_whole(chunk + at, end - at)) && at + size <= target) {
+        at += size;
+        ++*count;
+    }
+    return at;
+}
+
 typedef struct {
     uint64_t sequence;
     size_t stop; /* offset behind the message; 0 for none */

@@ -45,6 +45,7 @@ cdef extern from "scan.h":
         const uint8_t *, size_t, const scan_selector *, scan_progress *, scan_range *, size_t
     ) noexcept nogil
     uint64_t scan_matching(const uint8_t *, size_t, const scan_selector *) noexcept nogil
+    size_t scan_walk(const uint8_t *, size_t, size_t, uint64_t *) noexcept nogil
     void scan_last_sequences(const uint8_t *, size_t, scan_last *) noexcept nogil
     const char *crc32_choose()
     bint crc32_use(const char *)

@@ -98,6 +98,22 @@ def count(run: bytes | memoryview, selector: Selector) -> int:
     return sum(_matches(run, start, selector) for start, _ in _messages(run))
 
 
+def walk(run: bytes | memoryview, target: int) -> tuple[int, int]:
+    """Return where the message begins that offset ``target`` is in, and how many are before it.
+
+    One that begins at the target is that message.
+    """
+    if _scan is not None:
+        found: tuple[int, int] = _scan.walk(run, target)
+        return found
+    start = count = 0
+    for _, stop in _messages(run):
+        if stop > target:
+            break
+        start, count = stop, count + 1
+    return start, count
+
+
 def last_sequences(run: bytes | memoryview) -> dict[int, tuple[int, int]]:
     """Return for each source the sequence of its last message, and the offset behind that."""
     if _scan is not None:

@@ -1,6 +1,6 @@
 """Which messages match: the compiled answer and the pure one are the same, and right."""
 
-from itertools import groupby
+from itertools import accumulate, groupby
 from typing import Any
 
 import pytest
@@ -16,6 +16,7 @@ from alphapulse_relay.protocol_v2.selection import (
     count,
     last_sequences,
     select,
+    walk,
 )
 from alphapulse_relay.protocol_v2.tlv import build_tlv
 from tests.protocol_v2 import streams
@@ -231,3 +232,14 @@ class TestLastSequences:
         each = len(signal())
         expected = {number: (number, each * (number + 1)) for number in range(256)}
         assert last_sequences(run) == expected
+
+
+@given(st.lists(st.integers(0, 60), max_size=12), st.integers(0, 900))
+def test_walk_finds_the_message_around_an_offset(payloads: list[int], target: int) -> None:
+    sizes = [32 + payload for payload in payloads]
+    run = b"".join(
+        build_message(bytes(payload), source=20, sequence=1, timestamp=1) for payload in payloads
+    )
+    starts = [0, *accumulate(sizes)]
+    before = [start for start in starts if start <= target]
+    assert walk(run, target) == (before[-1], len(before) - 1)

@@ -1,15 +1,9 @@
-"""``python -m tests.soak``: what the tests do a few times, as often as one likes.
-
-A round of each kind is a function that the tests use as well.
-"""
+"""Relays that are killed under load: nothing that was delivered may be lost."""
 
 import random
 import signal
-import tempfile
 import threading
 from pathlib import Path
-
-import click
 
 from alphapulse_relay.client.blocking import follow
 from alphapulse_relay.client.core import Message, Missed
@@ -97,30 +91,3 @@ def _rest(client: Client) -> bytes:
     except ConnectionResetError:
         pass
     return received
-
-
-@click.group()
-def main() -> None:
-    """Try for longer what the tests try."""
-
-
-@main.command()
-@click.option("--rounds", default=100, show_default=True, help="How often.")
-@click.option("--seed", type=int, help="Of the chance; a new one if left out.")
-def kill(rounds: int, seed: int | None) -> None:
-    """Kill a relay under load again and again: nothing that was delivered may be lost."""
-    seed = random.SystemRandom().getrandbits(32) if seed is None else seed
-    click.echo(f"{rounds} rounds, --seed {seed}")
-    chance, seen, total = random.Random(seed), [], 0
-    with tempfile.TemporaryDirectory(prefix="soak-") as directory:
-        for number in range(1, rounds + 1):
-            seen = kill_round(Path(directory), chance, seen)
-            total += len(seen)
-            click.echo(f"round {number}: {len(seen)} messages seen before the kill")
-        with Relay(*JOURNAL, directory=Path(directory)) as relay:
-            check_replay(relay, seen)
-    click.echo(f"{total} messages, none lost in {rounds} kills")
-
-
-if __name__ == "__main__":
-    main()
