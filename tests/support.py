@@ -177,9 +177,9 @@ class Relay:
         }
 
     def resident_bytes(self) -> int:
-        """Return how much memory the process has."""
+        """Return how much memory the process has, but for the files that it has mapped."""
         text = Path(f"/proc/{self.process.pid}/status").read_text()
-        return int(re.search(r"VmRSS:\s+(\d+) kB", text)[1]) * 1024  # type: ignore[index]
+        return int(re.search(r"RssAnon:\s+(\d+) kB", text)[1]) * 1024  # type: ignore[index]
 
     def wait_until(self, holds: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
         """Ask for the status until the condition holds; return it."""

@@ -341,6 +341,7 @@ class TestJournal:
         with pytest.raises(SystemExit) as ended:
             relay.startService()
         assert ended.value.code == status
+        reactor.advance(0)  # a port closes in the next turn
         assert f"signal-relay: --journal: {path}{what}" in capfd.readouterr().err
         assert not journaled.socket.exists()
         if isinstance(kept, int):

@@ -10,6 +10,7 @@ from threading import Condition, Thread
 
 from alphapulse_relay.protocol_v2.control import (
     ControlMessage,
+    ErrorCode,
     ErrorMessage,
     Gap,
     SequenceSync,
@@ -230,7 +231,10 @@ class Follower(Stream):
         self.first: SequenceSync | None = None
         """The relay's answer."""
         self.last: SequenceSync | None = None
-        self.refusal: ErrorMessage | None = None
+        """Where it stood when the relay told it last; ``next_there`` was ``next`` then."""
+        self.next_there: dict[int, int] | None = None
+        self.refused = False
+        """Whether the relay answered that another connection has the name."""
         self._client = client
         self._witness = witness
         self._asked = asked
@@ -243,8 +247,8 @@ class Follower(Stream):
         self.feed(data)
 
     def told(self, word: ControlMessage) -> None:
-        if self.first is None and isinstance(word, ErrorMessage):
-            self.refusal = word
+        if isinstance(word, ErrorMessage) and word.code == ErrorCode.NAME_TAKEN:
+            self.refused = True
             return
         super().told(word)
         assert isinstance(word, SequenceSync), word
@@ -252,6 +256,8 @@ class Follower(Stream):
         if self.first is None:
             self.first = word
             self.next = self.wanted(word.position)
+        assert self.next is not None
+        self.next_there = dict(self.next)
 
     def wanted(self, position: int) -> dict[int, int]:
         """Return which message of each source that it wants is the next one at a position."""

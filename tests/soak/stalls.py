@@ -3,12 +3,11 @@
 import random
 import time
 from collections import deque
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Iterator
+from dataclasses import dataclass, replace
 
 from alphapulse_relay.protocol_v2.control import (
-    ErrorCode,
     SequenceSync,
     Start,
     Subscribe,
@@ -16,7 +15,7 @@ from alphapulse_relay.protocol_v2.control import (
     Wish,
     build_control,
 )
-from tests.soak.load import BATCH, SIZE, TYPES, Follower, Publisher, Witness, signal_message
+from tests.soak.load import SIZE, TYPES, Follower, Publisher, Witness, signal_message
 from tests.support import PATIENCE, Client, Relay
 
 RATE = 120_000
@@ -30,8 +29,6 @@ REACH = 400_000
 """Messages that a round goes back at most: 86 MB of the 450 that are kept at least."""
 STALL = 4_000, 60_000
 """Messages that come while a peer stalls: the first is four times what its socket holds."""
-APPEND = 4 << 20
-"""Bytes that may come in one turn of the relay, which have one time of arrival at the most."""
 KINDS = ("stall", "stall", "position", "time", "last", "bookmark")
 FILTERS: tuple[tuple[frozenset[int], frozenset[int]], ...] = (
     (frozenset(), frozenset()),
@@ -44,10 +41,10 @@ FILTERS: tuple[tuple[frozenset[int], frozenset[int]], ...] = (
 
 @dataclass(frozen=True)
 class Moment:
-    """What had been seen, and what had begun to be sent, when."""
+    """What had been seen before a time, in ns since the epoch, and begun to be sent after it."""
 
-    time: int
     seen: int
+    time: int
     begun: dict[int, int]
 
 
@@ -73,10 +70,14 @@ class Load:
         """Messages a second since it began, as they came to the witness."""
         return self.witness.messages / (time.monotonic() - self._began)
 
+    @property
+    def begun(self) -> dict[int, int]:
+        """How many messages of each source have been sent at most."""
+        return {OWN: self.published} | {each.source: each.begun for each in self.publishers}
+
     def note(self) -> None:
         """Remember this moment."""
-        begun = {publisher.source: publisher.begun for publisher in self.publishers}
-        self.moments.append(Moment(time.time_ns(), self.witness.messages, begun))
+        self.moments.append(Moment(self.witness.messages, time.time_ns(), self.begun))
 
     def publish(self, client: Client, number: int) -> None:
         """Send some messages of :data:`OWN`."""
@@ -97,7 +98,7 @@ def load(*options: str) -> Iterator[Load]:
         yield flood
         for publisher in flood.publishers:
             publisher.stop()
-        flood.witness.wait(flood.published + sum(each.begun for each in flood.publishers))
+        flood.witness.wait(sum(flood.begun.values()))
 
 
 def stall_round(flood: Load, chance: random.Random) -> str:
@@ -126,17 +127,16 @@ def stall_round(flood: Load, chance: random.Random) -> str:
 def join(flood: Load, asked: Subscribe) -> tuple[Follower, Client]:
     """Subscribe, and wait for the answer. A name is asked for until it is free."""
     client = flood.relay.connect()
+    follower = Follower(client, flood.witness, asked, OWN)
     deadline = time.monotonic() + PATIENCE
-    while True:
+    while follower.first is None:
+        assert time.monotonic() < deadline, "the name is not free"
         client.send(build_control(asked, timestamp=time.time_ns()))
-        follower = Follower(client, flood.witness, asked, OWN)
-        while follower.first is None and follower.refusal is None:
+        follower.refused = False
+        while follower.first is None and not follower.refused:
             follower.turn()
-        if follower.refusal is None:
-            return follower, client
-        assert follower.refusal.code == ErrorCode.NAME_TAKEN, follower.refusal
-        assert time.monotonic() < deadline, follower.refusal
-        flood.names_taken += 1
+        flood.names_taken += follower.refused
+    return follower, client
 
 
 def stall(flood: Load, follower: Follower, client: Client, chance: random.Random) -> None:
@@ -153,7 +153,7 @@ def catch_up(flood: Load, follower: Follower) -> None:
     goal = (flood.witness.messages + 1) * SIZE
     while not (_is_live(follower.last) and position_of(follower) >= goal):
         follower.turn()
-    assert follower.synced == follower.wanted(position_of(follower)), "missing at a position"
+    assert follower.next_there == follower.wanted(position_of(follower)), "missing at a position"
     assert follower.last is not None
     flood.bookmarks.append(follower.last)
 
@@ -168,12 +168,18 @@ def position_of(follower: Follower) -> int:
     return follower.last.position
 
 
+def begin_of(follower: Follower) -> int:
+    """Return where the relay said that it begins."""
+    assert follower.first is not None
+    return follower.first.position
+
+
 def from_position(flood: Load, asked: Subscribe, chance: random.Random) -> tuple[Follower, Client]:
     """Begin anywhere, in most cases inside a message: it begins with the next one then."""
     back = chance.randint(1, min(REACH, flood.witness.messages))
     position = (flood.witness.messages - back) * SIZE + chance.choice((0, chance.randrange(SIZE)))
     follower, client = join(flood, _from(asked, Start.POSITION, position))
-    assert position_of(follower) == -(-position // SIZE) * SIZE
+    assert begin_of(follower) == -(-position // SIZE) * SIZE
     return follower, client
 
 
@@ -183,26 +189,44 @@ def from_bookmark(flood: Load, asked: Subscribe, chance: random.Random) -> tuple
         return from_position(flood, asked, chance)
     epoch, position, _ = chance.choice(flood.bookmarks)
     follower, client = join(flood, _from(asked, Start.POSITION, position, epoch))
-    assert position_of(follower) == position
+    assert begin_of(follower) == position
     return follower, client
 
 
 def from_last(flood: Load, asked: Subscribe, chance: random.Random) -> tuple[Follower, Client]:
     """Begin with the last messages that match: that many must lie between there and the head."""
     number = chance.randint(1, min(REACH, flood.witness.messages // 4))
-    head_before = flood.witness.messages
+    least = matching(asked, flood.witness.before(flood.witness.messages * SIZE))
     follower, client = join(flood, _from(asked, Start.LAST, number))
-    head_after = flood.witness.wait(sum(each.begun for each in flood.publishers) - BATCH)
-    begin = matching(flood, asked, position_of(follower))
-    assert begin + number >= matching(flood, asked, head_before * SIZE), "too few messages"
+    most = matching(asked, flood.begun)
+    begin = matching(asked, flood.witness.before(begin_of(follower)))
+    assert least <= begin + number <= most, "not as many as asked for"
     return follower, client
+
+
+def matching(asked: Subscribe, counts: dict[int, int]) -> int:
+    """Return how many of so many first messages of each source match; its own do as well."""
+    of_sources = (counts[source] for source in asked.sources or counts)
+    return sum(count // 2 if asked.types else count for count in of_sources)
 
 
 def from_time(flood: Load, asked: Subscribe, chance: random.Random) -> tuple[Follower, Client]:
     """Begin at a moment of an earlier round: nothing may be left out that was sent after it."""
     moment = chance.choice(flood.moments)
     follower, client = join(flood, _from(asked, Start.TIME, moment.time))
-    before = flood.witness.before(position_of(follower))
+    before = flood.witness.before(begin_of(follower))
     assert all(before[source] <= begun for source, begun in moment.begun.items()), "too late"
-    assert position_of(follower) >= moment.seen * SIZE - APPEND, "much too early"
+    assert begin_of(follower) >= moment.seen * SIZE, "what came before is not left out"
     return follower, client
+
+
+def _from(asked: Subscribe, start: Start, value: int, epoch: int = 0) -> Subscribe:
+    return replace(asked, start=start, start_value=value, epoch=epoch)
+
+
+PASTS = {
+    "position": from_position,
+    "bookmark": from_bookmark,
+    "last": from_last,
+    "time": from_time,
+}
