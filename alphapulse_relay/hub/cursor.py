@@ -164,12 +164,11 @@ class Cursor:
         return False
 
     @property
-    def lost(self) -> int | None:
-        """Up to where cannot be read any more, if that comes next; None if it can."""
-        if self._away or self.at_head:
-            return None
-        gap = self._log.gap_at(self._position)
-        return None if gap is None else gap[0]
+    def lost(self) -> bool:
+        """Whether what comes next cannot be read any more."""
+        if self._away or self.riding or self._position == self._log.head:
+            return False
+        return self._log.gap_at(self._position) is not None
 
     def take_rest(self) -> bytes:
         """Return the rest of the message that is being delivered, and count it as delivered."""

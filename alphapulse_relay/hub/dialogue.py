@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, assert_never
 
 from twisted.internet.interfaces import IDelayedCall
 
-from alphapulse_relay.hub.history import LastMatching, position_at, position_of_last
+from alphapulse_relay.hub.history import AtLast, AtPosition, LastMatching, Search, position_at
 from alphapulse_relay.hub.retransmission import Retransmission
 from alphapulse_relay.hub.subscription import Subscription, origin_of_name
 from alphapulse_relay.protocol_v2.control import (
@@ -43,6 +43,13 @@ class RequestError(Exception):
     def __init__(self, code: ErrorCode, text: str) -> None:
         super().__init__(text)
         self.code = code
+
+
+def found_now(search: Search) -> tuple[int, Search | None]:
+    """Return what a search of one step finds, if it need not wait for a disk; else the search."""
+    if search.wants() is None and search.step():
+        return search.position, None
+    return search.position, search
 
 
 class Dialogue:
@@ -105,7 +112,7 @@ class Dialogue:
         self._beat()
         self._peer.speak()
 
-    def _start(self, asked: Subscribe) -> tuple[int, LastMatching | None]:
+    def _start(self, asked: Subscribe) -> tuple[int, Search | None]:
         """Return where a subscription begins, or a search for it."""
         log = self._log
         if asked.start is Start.LIVE:
@@ -114,11 +121,11 @@ class Dialogue:
             return position_at(log, asked.start_value), None
         if asked.start is Start.LAST:
             wanted = self._factory.filters.filter_for(asked)
-            if wanted is None or not asked.start_value:
-                return position_of_last(log, asked.start_value), None
+            if wanted is None:
+                return found_now(AtLast(log, asked.start_value))
             return log.head, LastMatching(log, wanted.selector, asked.start_value)
         if asked.start is Start.POSITION:
-            return self._position(asked), None
+            return found_now(AtPosition(log, self._position(asked)))
         assert_never(asked.start)
 
     def _position(self, asked: Subscribe) -> int:
@@ -132,7 +139,7 @@ class Dialogue:
             raise RequestError(
                 ErrorCode.NOT_KEPT, f"position {position} is beyond the head, {log.head}"
             )
-        return position if log.gap_at(position) else log.boundary(position)
+        return position
 
     def _take_name(self, name: str) -> None:
         if name in ("", self.name):

@@ -1,7 +1,6 @@
 """The journal's system calls: slots of two mapped files each, made, touched, read and synced.
 
-All of it may wait for the disk, so all of it is for a thread; only :meth:`Disk.resident` is not.
-What is in the files it does not know, but for what tells a used slot from a spare one.
+What makes, clears, loads or syncs a slot may wait for the disk, so that is for a thread. What is in the files it does not know, but for what tells a used slot from a spare one.
 """
 
 import ctypes
@@ -10,10 +9,10 @@ import fcntl
 import mmap
 import os
 import weakref
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from alphapulse_relay.journal.format import MAGIC, PAGE, data_path, index_path, sync_directory
 
@@ -37,6 +36,13 @@ _libc.msync.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
 _libc.mincore.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p]
 
 
+class Span(NamedTuple):
+    """From where to where the two files of a slot were written, each in bytes."""
+
+    begin: tuple[int, int]
+    end: tuple[int, int]
+
+
 @dataclass(eq=False)
 class Slot:
     """Two mapped files that hold a segment, or are spare.
@@ -49,10 +55,6 @@ class Slot:
     index: mmap.mmap
     descriptors: tuple[int, int]
     """Of the messages' file and the index's."""
-    written: Callable[[], tuple[int, int]] | None = None
-    """How many bytes of the two files are in use by now; None if that is not known."""
-    synced: tuple[int, int] = (0, 0)
-    """How many of those were synced."""
 
     def __post_init__(self) -> None:
         self._close = weakref.finalize(self, _close_all, self.descriptors)
@@ -117,9 +119,10 @@ class Disk:
 
         Raises ``OSError``.
         """
-        slot.written = None
-        slot.index[: len(MAGIC)] = bytes(len(MAGIC))
         trailer = len(slot.data) - PAGE
+        self._populate(slot.index, 0, _POPULATE_WRITE, PAGE)
+        self._populate(slot.data, trailer, _POPULATE_WRITE, PAGE)
+        slot.index[: len(MAGIC)] = bytes(len(MAGIC))
         slot.data[trailer : trailer + len(MAGIC)] = bytes(len(MAGIC))
         if sync:
             self._sync_part(slot.index, 0, PAGE)
@@ -167,22 +170,20 @@ class Disk:
         """
         _libc.madvise(_address(slot.data), len(slot.data), mmap.MADV_DONTNEED)
 
-    def sync(self, slot: Slot) -> None:
+    def sync(self, slot: Slot, span: Span | None = None) -> None:
         """Have what was written on the disk: the messages, then the index. Raises ``OSError``.
 
-        Where it is known what is in use, no more than that: the rest has been touched and would
-        be written too. On Linux fdatasync(2) also writes what was written through a mapping.
+        With a ``span`` no more than that: the rest has been touched and would be written too. On
+        Linux fdatasync(2) also writes what was written through a mapping.
         """
-        if slot.written is None:
+        if span is None:
             for descriptor in slot.descriptors:
                 os.fdatasync(descriptor)
             return
-        data, index = slot.written()
-        if not any(slot.synced):
+        if not any(span.begin):
             self._sync_part(slot.data, len(slot.data) - PAGE, len(slot.data))
-        self._sync_part(slot.data, slot.synced[0], data)
-        self._sync_part(slot.index, slot.synced[1], index)
-        slot.synced = data, index
+        for memory, start, stop in zip((slot.data, slot.index), span.begin, span.end, strict=True):
+            self._sync_part(memory, start, stop)
 
     def release(self, slot: Slot) -> None:
         """Let go of a slot's messages in memory, as far as they are on the disk."""

@@ -1,5 +1,7 @@
 """History: where in the log a subscription begins."""
 
+from typing import Protocol
+
 from alphapulse_relay.hub.log import Log
 from alphapulse_relay.hub.segment import Segment
 from alphapulse_relay.protocol_v2.framing import message_size
@@ -17,22 +19,94 @@ def position_at(log: Log, when: int) -> int:
     return log.head
 
 
-def position_of_last(log: Log, number: int) -> int:
-    """Return where the last ``number`` messages begin; the tail if there are fewer."""
-    if not number:
-        return log.head
-    ordinal = log.messages - number
-    for segment in reversed(log.segments):
-        if segment.ordinal <= ordinal:
-            break
-    else:
-        return log.tail
-    record = segment.record_of(ordinal)
-    if record < 0:
+class Search(Protocol):
+    """A search for where to begin, in steps that do not wait for a disk."""
+
+    position: int
+    """In the end the answer."""
+
+    def wants(self) -> Wanted | None:
+        """Return what has to be fetched before the next step."""
+
+    def step(self) -> bool:
+        """Go on; tell whether the search is over."""
+
+
+class AtPosition:
+    """The search for where the first message begins at or after a position."""
+
+    def __init__(self, log: Log, position: int) -> None:
+        self.position = position
+        self._log = log
+
+    def wants(self) -> Wanted | None:
+        """Return the append that the position lies in, if its bytes are not at hand."""
+        span = self._append_around()
+        return None if span is None or self._log.at_hand(*span) else span
+
+    def step(self) -> bool:
+        """Find the boundary."""
+        if self._append_around() is not None:
+            self.position = self._log.boundary(self.position)
+        return True
+
+    def _append_around(self) -> Wanted | None:
+        """Return where an append begins and ends; None where none has to be looked into."""
+        log, position = self._log, self.position
+        if position == log.head or log.gap_at(position) is not None:
+            return None
+        start, stop = _append(log.segment_of(position), position)
+        return None if start == position else (start, stop)
+
+
+class AtLast:
+    """The search for where the last ``number`` messages begin; at the tail if there are fewer."""
+
+    def __init__(self, log: Log, number: int) -> None:
+        self.position = log.head
+        self._log = log
+        self._ordinal = log.messages - number
+
+    def wants(self) -> Wanted | None:
+        """Return the append that the first of them lies in, if its bytes are not at hand."""
+        segment = self._segment()
+        if segment is None or (record := segment.record_of(self._ordinal)) < 0:
+            return None
+        if segment.record(record).ordinal == self._ordinal:
+            return None
+        span = segment.record_start(record), segment.record_start(record + 1)
+        return None if self._log.at_hand(*span) else span
+
+    def step(self) -> bool:
+        """Find where the first of them begins."""
+        segment = self._segment()
+        self.position = self._log.tail if segment is None else _position_in(segment, self._ordinal)
+        return True
+
+    def _segment(self) -> Segment | None:
+        segments = reversed(self._log.segments)
+        return next((each for each in segments if each.ordinal <= self._ordinal), None)
+
+
+def _append(segment: Segment, position: int) -> Wanted:
+    """Return where the append begins and ends that a position lies in."""
+    record = segment.record_at(position)
+    return segment.record_start(record), segment.record_start(record + 1)
+
+
+def _position_in(segment: Segment, ordinal: int) -> int:
+    """Return where the message begins that has so many before it."""
+    number = segment.record_of(ordinal)
+    if number < 0:
         return segment.start
-    starts = _starts(segment, record)
-    missing = segment.record(record).ordinal + segment.record(record).messages - ordinal
-    return starts[-missing] if missing <= len(starts) else segment.record_start(record)
+    record = segment.record(number)
+    missing = record.ordinal + record.messages - ordinal
+    if missing <= 0:
+        return record.stop
+    if ordinal == record.ordinal:
+        return record.position
+    starts = _starts(segment, number)
+    return starts[-missing] if missing <= len(starts) else record.position
 
 
 def _starts(segment: Segment, record: int) -> list[int]:
@@ -79,25 +153,26 @@ class LastMatching:
 
     def wants(self) -> Wanted | None:
         """Return what has to be fetched before the next step."""
-        start = self._start_before()
-        if start is None or self._log.at_hand(start, self.position):
-            return None
-        return start, self.position
+        span = self._span_before()
+        return None if span is None or self._log.at_hand(*span) else span
 
-    def _start_before(self) -> int | None:
+    def _span_before(self) -> Wanted | None:
+        """Return the append before, or its part that is before the position."""
         for segment in reversed(self._log.segments):
             if segment.records and segment.start < self.position:
-                return segment.record_start(segment.record_at(min(self.position, segment.end) - 1))
+                stop = min(self.position, segment.end)
+                return _append(segment, stop - 1)[0], stop
         return None
 
     def _record_before(self) -> tuple[int, memoryview] | None:
-        start = self._start_before()
-        if start is None:
+        span = self._span_before()
+        if span is None:
             return None
+        start, stop = span
         segment = self._log.segment_of(start)
-        if segment.hole_at(start) is not None or segment.limit(start) < self.position:
+        if segment.hole_at(start) is not None or segment.limit(start) < stop:
             return start, memoryview(b"")  # damaged: what is good in it is not counted
-        return start, segment.read(start)[: min(self.position, segment.end) - start]
+        return start, segment.read(start)[: stop - start]
 
     def _begin_in(self, data: memoryview, skip: int) -> int:
         """Return where the first matching message begins after ``skip`` of them."""

@@ -82,7 +82,6 @@ class FileSegment(Segment):
         self.slot = slot
         self.verified = True
         self.readers = 0  # threads that look at it: its memory must stay what it is
-        slot.written, slot.synced = self.written, (0, 0)
 
     def written(self) -> tuple[int, int]:
         """Return how many bytes of its two files are in use."""
@@ -245,7 +244,7 @@ class Journal:
             self._next_number = last.number + 1 + lost
             self._current = last
             self.head = last.end
-            self.sync.write_to(last.slot)
+            self.sync.write_to(last.slot, last.written, last.written() if before.closed else (0, 0))
             between = last.number - segments[0].number + 1 - len(segments)
             reason = _may_miss(last, before, boot)
             if lost > between:  # what is in it may have been the newest
@@ -258,10 +257,8 @@ class Journal:
                     reason=reason,
                     head=self.head,
                 )
-        if before.closed:
-            for segment in segments:
-                segment.slot.synced = segment.written()
-        self.sync.begin_at(self.head, () if before.closed else [each.slot for each in segments])
+        unsynced = {} if before.closed else {each.slot: each.written for each in segments}
+        self.sync.begin_at(self.head, unsynced)
         self._head = self.head
         try:
             Epoch(self.epoch, self.run_number, boot, closed=False).write(self._disk.directory)
@@ -306,14 +303,14 @@ class Journal:
         slot.data[header.size : header.size + len(packed)] = packed
         slot.index[: len(packed)] = packed
         self._current = FileSegment(header, slot)
-        self.sync.write_to(slot)
+        self.sync.write_to(slot, self._current.written)
         return self._current
 
     def _begin_in_memory(self, position: int, ordinal: int) -> Segment:
         if self._current is not None:
             MEMORY_FLAG.pack_into(self._current.slot.index, MEMORY_FLAG_OFFSET, MEMORY_FOLLOWS)
         self._current = None
-        self.sync.write_to(None)
+        self.sync.write_to_memory()
         return self._memory.begin(position, ordinal)
 
     def expired(self, segments: Sequence[Segment]) -> Sequence[Segment]:
@@ -445,7 +442,8 @@ class Journal:
             return True
         if not segment.verified:
             return False
-        if start >= self._head - HOT:
+        # What was there before has not been written by this process.
+        if start >= max(self._head - HOT, self.head):
             return True
         return self._disk.resident(segment.slot, start - segment.start, stop - segment.start)
 

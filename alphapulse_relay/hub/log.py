@@ -13,7 +13,6 @@ from itertools import pairwise
 from alphapulse_relay.hub.segment import Origins, Segment
 from alphapulse_relay.hub.storage import Storage
 from alphapulse_relay.protocol_v2.control import GapReason
-from alphapulse_relay.protocol_v2.framing import message_size
 
 STRETCH = 256 * 1024
 """Bytes that :meth:`Log.stretch` looks ahead at most: more than a socket takes at once."""
@@ -170,8 +169,7 @@ class Log:
 
     def boundary(self, position: int) -> int:
         """Return the first position at or after ``position`` where a message begins or would."""
-        start, _ = self.segment_of(position).walk(position)
-        return position if start == position else start + message_size(self.read(start))
+        return self.segment_of(position).boundary(position)
 
     def bytes_behind(self, position: int) -> int:
         """Return how many bytes are kept between ``position`` and the head."""
@@ -188,11 +186,6 @@ class Log:
         """
         return self._place(self.head) - self._place(position)
 
-    def next_segment(self, segment: Segment) -> Segment | None:
-        """Return the one after it, if there is one."""
-        following = bisect_right(self._segments, segment.start, key=lambda each: each.start)
-        return self._segments[following] if following < len(self._segments) else None
-
     def segment_of(self, position: int) -> Segment:
         """Return the segment that ``position`` lies in.
 
@@ -208,7 +201,8 @@ class Log:
     def give_up_expired(self) -> None:
         """Give up what the storage does not want to keep."""
         for segment in self.storage.expired(self._segments):
-            self._forget(segment.start, segment.end)
+            following = self._segments[self._segments.index(segment) + 1]
+            self._forget(segment.start, following.start)
             self._given_up = max(self._given_up, segment.end)
             self._segments.remove(segment)
             self.storage.reuse(segment)

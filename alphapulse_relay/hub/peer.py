@@ -29,6 +29,8 @@ class Ending(StrEnum):
     """The peer did not read, and the end of the window reached it."""
     FINISHED = "finished"
     """The peer asked for what there was, and has it."""
+    DAMAGED = "damaged"
+    """What it was to be sent next cannot be read from the disk any more."""
     UNREAD = "unread"
     """The peer asks and asks, and does not read the answers."""
     UNDURABLE = "undurable"
@@ -50,7 +52,7 @@ class Miss(StrEnum):
     """Why a peer did not get messages that others got."""
 
     OVERTAKEN = "overtaken"
-    """The end of the window reached it, and its connection was closed."""
+    """The end of the window reached it: it was closed, or moved on with a Gap."""
     MUTED = "muted"
     """It did not read while it published."""
     SKIPPED = "skipped"

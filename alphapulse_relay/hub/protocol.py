@@ -219,8 +219,9 @@ class SignalRelayProtocol(MessageRunReceiver):
             elif cursor.finished:
                 self.end(Ending.FINISHED)
                 return
-            elif cursor.lost is not None:
-                self.overtaken(cursor.lost)
+            elif cursor.lost:
+                self.end(Ending.DAMAGED)
+                return
             elif cursor.away:
                 self._rejoin()
             if self.state is not State.LIVE:

@@ -16,6 +16,7 @@ from alphapulse_relay.journal.format import (
     index_capacity,
     run_check,
 )
+from alphapulse_relay.protocol_v2.framing import message_size
 from alphapulse_relay.protocol_v2.selection import walk
 
 _U64 = struct.Struct("<Q")
@@ -164,12 +165,22 @@ class Segment:
         if record < 0:
             return position, self.ordinal
         start, count = self.record_start(record), self._field(record, _ORDINAL)
-        for _, stop in self.holes:
+        for begin, stop in self.holes:
+            if begin <= position < stop:
+                return position, count
             if start < stop <= position:
                 start = stop  # of what was there nothing is known
-        run = self.data[start - self.start : self.used]
+        run = self.data[start - self.start : self.record_start(record + 1) - self.start]
         passed, messages = walk(run, position - start)
         return start + passed, count + messages
+
+    def boundary(self, position: int) -> int:
+        """Return the first position at or after ``position`` where a message begins or would."""
+        start, _ = self.walk(position)
+        if start == position:
+            return position
+        size = message_size(self.data[start - self.start :])
+        return min(start + size, self.record_start(self.record_at(position) + 1))
 
     def _field(self, record: int, offset: int) -> int:
         (value,) = _U64.unpack_from(self.index, PAGE + record * RECORD_SIZE + offset)

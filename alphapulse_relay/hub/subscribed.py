@@ -8,7 +8,7 @@ What is sent is made up here; that it is sent, and when, is the connection's bus
 from collections.abc import Callable
 
 from alphapulse_relay.hub.cursor import NOTHING, Cursor
-from alphapulse_relay.hub.history import LastMatching
+from alphapulse_relay.hub.history import Search
 from alphapulse_relay.hub.log import STRETCH, Log
 from alphapulse_relay.hub.outgoing import Outgoing
 from alphapulse_relay.hub.peer import Miss
@@ -67,7 +67,7 @@ class SubscribedCursor(Cursor):
         self._batch: Batch | None = None
         self._offered = 0
         self._mid = False  # whether it may stand inside a message
-        self._search: LastMatching | None = None
+        self._search: Search | None = None
         self._retransmissions = before.take_retransmissions()
         self._synced = position
         wishes = subscription.wishes
@@ -97,7 +97,7 @@ class SubscribedCursor(Cursor):
         self._replay_began = messages
         self._synced = position
 
-    def search(self, search: LastMatching) -> None:
+    def search(self, search: Search) -> None:
         """Begin where a search will end."""
         self._search, self.replaying = search, True
 
@@ -121,9 +121,9 @@ class SubscribedCursor(Cursor):
         return self.messages_out - self._replay_began if self.replaying else self.replayed_before
 
     @property
-    def lost(self) -> int | None:
-        """None: who listens is told of gaps."""
-        return None
+    def lost(self) -> bool:
+        """Whether a message is sent in part and its rest cannot be read; other gaps are told."""
+        return self._mid and super().lost and self._log.gap_at(self._position - 1) is not None
 
     @property
     def at_head(self) -> bool:
@@ -191,9 +191,11 @@ class SubscribedCursor(Cursor):
     def move_on(self, stop: int) -> bool:
         """Go on at ``stop``, with a Gap; it can always be done."""
         self._finish_message()
+        if self._search is not None:
+            self._begin(self._search.position)  # so that what it misses of that is told
+        self._give_up_search()
         if self._position < stop:
             self._miss(stop, GapReason.RETENTION)
-        self._give_up_search()
         return True
 
     def take_rest(self) -> bytes:
@@ -219,6 +221,8 @@ class SubscribedCursor(Cursor):
             self._finish_message()
             self._miss(self._log.head, GapReason.SKIPPED)
         if (gap := self._log.gap_at(self._position)) is not None:
+            if self.lost:
+                return NOTHING
             self._miss(*gap)
             return self.next()
         stop = self._stretch()
@@ -336,7 +340,7 @@ class SubscribedCursor(Cursor):
             self.replaying = False
             self._say_position()
 
-    def _look_on(self, search: LastMatching) -> None:
+    def _look_on(self, search: Search) -> None:
         """Look for where to begin, a little further."""
         self.wants = search.wants()
         if self.wants is None and search.step():

@@ -9,7 +9,7 @@ from typing import Any
 
 from twisted.internet.interfaces import IReactorTime
 
-from alphapulse_relay.hub.disk import Disk, Slot
+from alphapulse_relay.hub.disk import Disk, Slot, Span
 from alphapulse_relay.hub.journal import FileSegment, Journal, Workers
 from alphapulse_relay.hub.log import Log
 from alphapulse_relay.hub.storage import SEGMENTS, MemoryStorage
@@ -85,6 +85,8 @@ class FakeDisk(Disk):
         super().__init__(directory)
         self.failing: dict[str, int] = {}
         self.calls: list[tuple[str, int]] = []
+        self.spans: list[Span | None] = []
+        """What was synced, call by call."""
         self.cold: set[int] = set()
         """Slots that are not in memory until they are loaded."""
 
@@ -99,9 +101,10 @@ class FakeDisk(Disk):
         self._called("clear", slot.number)
         super().clear(slot, sync=sync)
 
-    def sync(self, slot: Slot) -> None:
+    def sync(self, slot: Slot, span: Span | None = None) -> None:
         self._called("sync", slot.number)
-        super().sync(slot)
+        self.spans.append(span)
+        super().sync(slot, span)
 
     def load(self, slot: Slot, start: int, stop: int) -> None:
         self._called("load", slot.number)

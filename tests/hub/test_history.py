@@ -5,7 +5,7 @@ from unittest import mock
 
 import pytest
 
-from alphapulse_relay.hub.history import LastMatching, position_at, position_of_last
+from alphapulse_relay.hub.history import AtLast, AtPosition, LastMatching, position_at
 from alphapulse_relay.hub.log import Log
 from alphapulse_relay.protocol_v2.selection import Selector
 from tests.hub.fakes import memory_log, message
@@ -23,6 +23,13 @@ def search(log: Log, number: int, selector: Selector = TWENTY) -> int:
     found = LastMatching(log, selector, number)
     while not found.step():
         assert found.wants() is None
+    return found.position
+
+
+def position_of_last(log: Log, number: int) -> int:
+    found = AtLast(log, number)
+    assert found.wants() is None
+    assert found.step()
     return found.position
 
 
@@ -91,3 +98,51 @@ class TestLast:
             publish(log, message(source=21))
         found = LastMatching(log, TWENTY, 1)
         assert [found.step() for _ in range(11)] == [False] * 10 + [True]
+
+
+class TestPosition:
+    def test_is_the_next_boundary(self) -> None:
+        log = memory_log()
+        publish(log, message(100), message(100))
+        publish(log, message(60))
+        for position in range(log.head + 1):
+            found = AtPosition(log, position)
+            assert found.wants() is None
+            assert found.step()
+            assert found.position == min(end for end in (0, 100, 200, 260) if end >= position)
+
+    @pytest.mark.parametrize("position", [0, 1, 150, 259, 260])
+    def test_what_it_looks_into_is_fetched_first(self, position: int) -> None:
+        log = memory_log()
+        publish(log, message(100), message(100))
+        publish(log, message(60))
+        with mock.patch.object(log, "at_hand", return_value=False):
+            wanted = AtPosition(log, position).wants()
+        within = {1: (0, 200), 150: (0, 200), 259: (200, 260)}
+        assert wanted == within.get(position)
+
+    def test_a_damaged_size_leads_no_further_than_its_append(self) -> None:
+        log = memory_log()
+        publish(log, message(100), message(100))
+        publish(log, message(60))
+        log.segments[0].data[27] = 0x10  # the first message claims 268 million bytes
+        assert log.boundary(50) == 200
+        assert log.messages_before(50) == 0
+
+    def test_stays_where_positions_are_missing(self) -> None:
+        log = memory_log()
+        publish(log, message(100), message(100))
+        log.segments[0].holes = [(0, 100)]
+        found = AtPosition(log, 50)
+        assert found.wants() is None
+        assert found.step()
+        assert found.position == 50
+
+
+def test_the_last_ones_are_fetched_before_they_are_counted() -> None:
+    log = memory_log()
+    publish(log, message(100), message(100))
+    with mock.patch.object(log, "at_hand", return_value=False):
+        assert AtLast(log, 2).wants() is None, "the append begins there"
+        assert AtLast(log, 1).wants() == (0, 200)
+        assert AtLast(log, 9).wants() is None

@@ -301,15 +301,6 @@ def test_after_a_sealed_segment_comes_another(model: Model) -> None:
     model.check()
 
 
-def test_the_segment_after_another(model: Model) -> None:
-    for _ in range(3):
-        model.append(1, message(300))
-    first, second, third = model.log.segments
-    assert model.log.next_segment(first) is second
-    assert model.log.next_segment(second) is third
-    assert model.log.next_segment(third) is None
-
-
 def test_finding_a_message_walks_a_bounded_way(monkeypatch: pytest.MonkeyPatch) -> None:
     from alphapulse_relay.hub import segment as module
 

@@ -297,7 +297,7 @@ class TestOvertaken:
         consumer.take()
         assert consumer.received == b"".join(sent)[:192]
         assert consumer.closed
-        assert hub.counters.ended[Ending.OVERTAKEN] == 1
+        assert hub.counters.ended[Ending.DAMAGED] == 1
 
     def test_is_told_nothing_inside_a_message(self, hub: Hub) -> None:
         consumer, _ = self.overtake(hub)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from alphapulse_relay.hub.disk import Slot
+from alphapulse_relay.hub.disk import Slot, Span
 from alphapulse_relay.hub.sync import ALWAYS, NEVER, Sync
 from alphapulse_relay.journal.format import PAGE
 from tests.hub.journals import FakeDisk, FakeWorker
@@ -27,13 +27,21 @@ class Synced:
         )
         self.sync.on_synced = lambda: self.told.append(self.sync.synced)
         self.slots: list[Slot] = [self.disk.make(n, 2 * PAGE, 2 * PAGE) for n in range(2)]
-        self.sync.write_to(self.slots[0])
+        self.written = 0
+        self.sync.begin_at(0, {})
+        self.write_to(0)
+
+    def write_to(self, number: int) -> None:
+        """Go on in a slot that is written anew: as many bytes of either file as of the log."""
+        begin = self.written
+        self.sync.write_to(self.slots[number], lambda: (self.written - begin, self.written - begin))
 
     @property
     def synced_slots(self) -> list[int]:
         return [number for name, number in self.disk.calls if name == "sync"]
 
     def append(self, head: int) -> None:
+        self.written = head
         self.sync.appended(head)
 
     def turn(self) -> None:
@@ -95,7 +103,7 @@ class TestAlways:
         it.worker.busy = True
         it.append(100)
         it.append(200)
-        it.sync.write_to(it.slots[1])
+        it.write_to(1)
         it.append(300)
         it.turn()
         it.turn()
@@ -107,13 +115,13 @@ class TestAlways:
         it.worker.busy = True
         it.append(100)
         it.append(200)
-        it.sync.write_to(None)
+        it.sync.write_to_memory()
         it.append(300)
         it.turn()
         it.turn()
         assert it.sync.synced == 200
         assert it.sync.unsynced == 100
-        it.sync.write_to(it.slots[1])
+        it.write_to(1)
         it.append(400)
         it.turn()
         assert it.sync.synced == 400
@@ -237,9 +245,31 @@ class TestClose:
 
 def test_begins_with_what_is_not_surely_on_the_disk(make: Any) -> None:
     it = make(1.0)
-    it.sync.begin_at(500, it.slots)
+    it.sync.begin_at(500, {slot: lambda: (PAGE, PAGE) for slot in it.slots})
     assert it.sync.synced == 500
     it.clock.advance(1)
     it.turn()
     assert it.synced_slots == [0, 1]
+    assert it.disk.spans == [Span((0, 0), (PAGE, PAGE))] * 2
     assert it.sync.synced == 500
+
+
+def test_no_more_than_was_written_since(make: Any) -> None:
+    it = make(ALWAYS)
+    for head in (100, 300):
+        it.append(head)
+        it.turn()
+    assert it.disk.spans == [Span((0, 0), (100, 100)), Span((100, 100), (300, 300))]
+
+
+def test_a_slot_that_is_used_again_meanwhile_is_synced_from_its_start(make: Any) -> None:
+    it = make(ALWAYS)
+    it.worker.busy = True
+    it.append(PAGE)  # its sync is under way
+    it.sync.forget(it.slots[0])
+    it.write_to(0)
+    it.append(PAGE + 100)
+    it.turn()
+    it.turn()
+    assert it.disk.spans == [Span((0, 0), (PAGE, PAGE)), Span((0, 0), (100, 100))]
+    assert it.sync.synced == PAGE + 100

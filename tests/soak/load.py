@@ -1,11 +1,12 @@
-"""Publishers of numbered messages, and checks of what comes of them that are cheap enough for a flood.
+"""Publishers of numbered messages, and checks of what comes that are cheap enough for a flood.
 
-All messages have one size. So whole runs are checked by slices of their headers: source, and the lower
-16 bits of the sequence number.
+All messages have one size. So whole runs are checked by slices of their headers: source, and the
+lower 16 bits of the sequence number.
 """
 
 import time
 from bisect import bisect_right
+from socket import SHUT_RDWR
 from threading import Condition, Thread
 
 from alphapulse_relay.protocol_v2.control import (
@@ -46,9 +47,9 @@ def signal_message(source: int, sequence: int) -> bytes:
 
 
 class Publisher:
-    """Sends messages numbered from 0 in batches; so many a second, or None for all that it can."""
+    """Sends messages numbered from 0 in batches, ``rate`` messages a second at most."""
 
-    def __init__(self, client: Client, source: int, rate: float | None) -> None:
+    def __init__(self, client: Client, source: int, rate: float) -> None:
         self.source = source
         self.begun = 0
         """Messages of all batches that are sent, or being sent."""
@@ -73,11 +74,10 @@ class Publisher:
         start = time.monotonic()
         try:
             while not self._over:
-                if self._rate is not None:
-                    time.sleep(max(0, start + self.begun / self._rate - time.monotonic()))
+                time.sleep(max(0, start + self.begun / self._rate - time.monotonic()))
                 self._number(self.begun // BATCH)
                 self.begun += BATCH
-                self._client.send(self._batch)
+                self._client.socket.sendall(self._batch)
         except OSError as error:
             self.failure = error
 
@@ -181,18 +181,26 @@ class Witness(Stream):
     def wait(self, messages: int) -> int:
         """Wait until it has seen so many messages; return how many it has."""
         with self._moved:
-            there = self._moved.wait_for(lambda: self.failure or self.messages >= messages, PATIENCE)
+            there = self._moved.wait_for(
+                lambda: self.failure or self.messages >= messages, PATIENCE
+            )
         if self.failure is not None:
             raise self.failure
         assert there, f"{self.messages} messages came, {messages} did not"
         return self.messages
+
+    def close(self) -> None:
+        self._client.socket.shutdown(SHUT_RDWR)
+        self._thread.join(PATIENCE)
 
     def before(self, position: int) -> dict[int, int]:
         """Return how many messages of each source lie before a position: which number is next."""
         number, rest = divmod(position, SIZE)
         assert not rest, f"{position} is not where a message begins"
         self.wait(number)
-        marked, counts = self._marks[bisect_right(self._marks, number, key=lambda mark: mark[0]) - 1]
+        marked, counts = self._marks[
+            bisect_right(self._marks, number, key=lambda mark: mark[0]) - 1
+        ]
         return self._counted(marked, number, counts)
 
     def took(self, sources: bytes) -> None:

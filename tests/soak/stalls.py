@@ -29,7 +29,8 @@ REACH = 400_000
 """Messages that a round goes back at most: 86 MB of the 450 that are kept at least."""
 STALL = 4_000, 60_000
 """Messages that come while a peer stalls: the first is four times what its socket holds."""
-KINDS = ("stall", "stall", "position", "time", "last", "bookmark")
+KINDS = ("stall", "position", "stall", "time", "stall", "last", "stall", "bookmark")
+"""One of these is what a round does."""
 FILTERS: tuple[tuple[frozenset[int], frozenset[int]], ...] = (
     (frozenset(), frozenset()),
     (frozenset(), frozenset()),
@@ -61,6 +62,8 @@ class Load:
         self.moments: deque[Moment] = deque(maxlen=8)
         self.published = 0
         """Messages of :data:`OWN`, by all rounds."""
+        self.checked = 0
+        """Messages that the peers of all rounds got."""
         self.names_taken = 0
         """How often the relay still had the last round's connection."""
         self._began = time.monotonic()
@@ -99,15 +102,16 @@ def load(*options: str) -> Iterator[Load]:
         for publisher in flood.publishers:
             publisher.stop()
         flood.witness.wait(sum(flood.begun.values()))
+        flood.witness.close()
 
 
-def stall_round(flood: Load, chance: random.Random) -> str:
-    """Have one peer stall or begin in the past, and hold it to what the witness saw.
+def stall_round(flood: Load, chance: random.Random, kind: str) -> str:
+    """Have one peer stall, or begin in the past in that way, and hold it to what the witness saw.
 
     Returns what it did, for a person. Raises ``AssertionError`` for a message that is missing,
     repeated, out of order or the peer's own.
     """
-    kind, (sources, types) = chance.choice(KINDS), chance.choice(FILTERS)
+    sources, types = chance.choice(FILTERS)
     asked = Subscribe(Wish.POSITIONS, sources=sources, types=types, name=NAME)
     if kind == "stall":
         follower, client = join(flood, asked)
@@ -119,6 +123,7 @@ def stall_round(flood: Load, chance: random.Random) -> str:
     behind = flood.witness.messages - position_of(follower) // SIZE
     catch_up(flood, follower)
     client.close()
+    flood.checked += follower.messages
     flood.note()
     wanted = "sources" * bool(sources) or "types" * bool(types) or "all"
     return f"{kind}, {wanted}: {follower.messages} messages, from {behind} behind"

@@ -7,7 +7,7 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, TypeVar
 
-from alphapulse_relay.hub.disk import Disk, Slot
+from alphapulse_relay.hub.disk import Disk, Slot, Span
 from alphapulse_relay.hub.factory import SignalRelayFactory
 from alphapulse_relay.hub.journal import Journal, Workers
 from alphapulse_relay.hub.storage import MemoryStorage
@@ -51,10 +51,10 @@ class FailingDisk(Disk):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         return super().make(number, data_size, index_size)
 
-    def sync(self, slot: Slot) -> None:
+    def sync(self, slot: Slot, span: Span | None = None) -> None:
         if self.broken:
             raise OSError(errno.EIO, os.strerror(errno.EIO))
-        super().sync(slot)
+        super().sync(slot, span)
 
 
 class JournaledHub(Hub):
