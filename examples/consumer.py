@@ -1,11 +1,13 @@
 """A consumer that goes on where it stopped, also after it was killed.
 
-python examples/consumer.py --bookmark /tmp/example.bookmark
+.venv/bin/python examples/consumer.py --bookmark b.json
 """
 
 # ruff: noqa: S108, T201 (where deployed relays listen; a program that prints)
 import argparse
+from contextlib import suppress
 from itertools import islice
+from pathlib import Path
 
 from alphapulse_relay.client.blocking import Client
 from alphapulse_relay.client.errors import BookmarkError
@@ -31,6 +33,8 @@ def main() -> None:
     parser.add_argument("--bookmark", help="file; without it, from the oldest message on")
     parser.add_argument("--count", type=int, help="exit after so many messages")
     options = parser.parse_args()
+    if not Path(options.socket).exists():
+        print(f"no relay at {options.socket} yet: waiting for one", flush=True)
     # At first from position 0: what is no longer kept is told as a gap.
     start = Start.POSITION
     with Client(options.socket, start=start, bookmark=options.bookmark, on_gap=missed) as client:
@@ -47,4 +51,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with suppress(KeyboardInterrupt):
+        main()

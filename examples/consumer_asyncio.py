@@ -1,12 +1,13 @@
 """A consumer on asyncio, built on the client's core: the same promises, another event loop.
 
-python examples/consumer_asyncio.py --count 10
+.venv/bin/python examples/consumer_asyncio.py --count 10
 """
 
 # ruff: noqa: S108, T201 (where deployed relays listen; a program that prints)
 import argparse
 import asyncio
 import time
+from contextlib import suppress
 
 from alphapulse_relay.client.backoff import Backoff
 from alphapulse_relay.client.core import Core, Message, Missed
@@ -55,4 +56,5 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    with suppress(KeyboardInterrupt):
+        asyncio.run(main())

@@ -1,12 +1,14 @@
 """A strategy: publishes signals, and waits until the relay has them all.
 
-python examples/strategy.py --socket /tmp/alphapulse/signals.sock --count 10
+.venv/bin/python examples/strategy.py --count 10
 """
 
 # ruff: noqa: S108, T201 (where deployed relays listen; a program that prints)
 import argparse
 import struct
 import time
+from contextlib import suppress
+from pathlib import Path
 
 from alphapulse_relay.client.blocking import Client
 from alphapulse_relay.client.core import NOTHING
@@ -32,6 +34,8 @@ def main() -> None:
     parser.add_argument("--socket", default="/tmp/alphapulse/signals.sock")
     parser.add_argument("--count", type=int, default=10)
     options = parser.parse_args()
+    if not Path(options.socket).exists():
+        print(f"no relay at {options.socket} yet: waiting for one", flush=True)
     # Leaving the block waits for the last acknowledgement.
     with Client(options.socket, name="example-strategy", types=NOTHING, acknowledge=True) as client:
         for number in range(options.count):
@@ -40,4 +44,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with suppress(KeyboardInterrupt):
+        main()

@@ -1,5 +1,6 @@
 """The examples, as programs of their own against a relay that says what is written down."""
 
+import signal
 import subprocess
 import sys
 import tempfile
@@ -82,6 +83,18 @@ def test_consumer_asyncio(path):
     with ScriptedRelay(path, serves(journal, 200), serves_on(journal)):
         told = run("consumer_asyncio.py", "--socket", path, "--count", 5)
     assert told == lines(1, 5)
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_without_a_relay_says_so_and_ends_quietly(path, name):
+    command = [sys.executable, str(EXAMPLES / name), "--socket", str(path)]
+    pipe, environment = subprocess.PIPE, clean_environment()
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, env=environment) as program:
+        assert program.stdout is not None
+        assert program.stdout.readline().startswith(b"no relay")
+        program.send_signal(signal.SIGINT)
+        error = program.communicate(timeout=PATIENCE)[1]
+    assert (program.returncode, error) == (0, b"")
 
 
 @pytest.mark.parametrize("name", PROGRAMS)

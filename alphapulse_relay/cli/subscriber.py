@@ -19,8 +19,6 @@ from alphapulse_relay.protocol_v2.control import GapReason, Start, Subscribe, Wi
 
 ANSWER_SECONDS = 10.0
 """For how long the answer to a question is waited for that a relay answers at once."""
-MOST = (1 << 64) - 1
-"""The largest position, and number of messages, that a Subscribe has room for."""
 REASONS = {
     GapReason.RETENTION: "no longer kept",
     GapReason.SKIPPED: "passed over",

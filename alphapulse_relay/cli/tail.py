@@ -1,17 +1,15 @@
 """``signal-relay tail``: what is published, as it comes.
 
-Knows how to follow a relay, as a consumer that says nothing or from a place in its journal, and
-which messages are wanted; how they are written, ``output`` knows.
+Knows how to follow a relay, as a consumer that says nothing or from a place in its journal. Which
+messages are wanted, ``filters`` knows, and ``output``, how they are written.
 """
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import click
 
-from alphapulse_relay.cli import render
 from alphapulse_relay.cli.connection import (
     FROM_RELAY,
     RECEIVE_SIZE,
@@ -19,15 +17,11 @@ from alphapulse_relay.cli.connection import (
     connect,
     socket_option,
 )
-from alphapulse_relay.cli.layouts import (
-    TypeParameter,
-    layouts_option,
-    source_numbers,
-    type_numbers,
-)
+from alphapulse_relay.cli.filters import Filter, filter_options
+from alphapulse_relay.cli.layouts import layouts_option, type_numbers
+from alphapulse_relay.cli.numbers import WholeNumber
 from alphapulse_relay.cli.output import Output, form_options, open_output
 from alphapulse_relay.cli.subscriber import (
-    MOST,
     REASONS,
     Wait,
     new_core,
@@ -36,8 +30,13 @@ from alphapulse_relay.cli.subscriber import (
     tell_missing,
 )
 from alphapulse_relay.cli.times import since_option
-from alphapulse_relay.cli.words import Failure, examples
-from alphapulse_relay.client.bookmark import Bookmark, load_bookmark, save_bookmark
+from alphapulse_relay.cli.words import Failure, cannot_write, examples
+from alphapulse_relay.client.bookmark import (
+    Bookmark,
+    fingerprint,
+    load_bookmark,
+    save_bookmark,
+)
 from alphapulse_relay.client.core import Core, Message, Missed, Synced
 from alphapulse_relay.protocol_v2.control import (
     NO_WISH,
@@ -48,51 +47,10 @@ from alphapulse_relay.protocol_v2.control import (
 )
 from alphapulse_relay.protocol_v2.errors import WireError
 from alphapulse_relay.protocol_v2.framing import MessageReader
-from alphapulse_relay.protocol_v2.header import Domain, Header
+from alphapulse_relay.protocol_v2.header import Domain
 from alphapulse_relay.protocol_v2.signals import SignalTable
 
 NO_REASON = "it is gone, or this consumer did not keep up; the relay's log tells which"
-
-
-@dataclass(frozen=True)
-class Filter:
-    """Which messages are wanted; an empty set stands for all."""
-
-    types: frozenset[int]
-    sources: frozenset[int]
-
-    def admits(self, message: bytes) -> bool:
-        """Whether the message is from one of the sources and holds a TLV of one of the types."""
-        if not self.types and not self.sources:
-            return True
-        header = Header.unpack(message)
-        if self.sources and header.publisher not in self.sources:
-            return False
-        if not self.types:
-            return True
-        tlvs = render.read_contents(message, header).tlvs
-        return any(tlv.type in self.types for tlv in tlvs)
-
-
-def filter_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the options that say which messages are wanted."""
-    types = click.option(
-        "--type",
-        "-t",
-        "types",
-        type=TypeParameter(),
-        multiple=True,
-        help="Only messages with a TLV of these types: numbers or names, separated by commas.",
-    )
-    sources = click.option(
-        "--source",
-        "sources",
-        metavar="NUMBER",
-        multiple=True,
-        callback=source_numbers,
-        help="Only messages of these sources, separated by commas.",
-    )
-    return types(sources(command))
 
 
 class Arrival(NamedTuple):
@@ -155,10 +113,24 @@ class Place:
         self.written = self._saved
         """Behind the last message that was written."""
 
+    def check(self, asked: Subscribe) -> None:
+        """Raise :class:`Failure` if the file was kept with other types or sources.
+
+        What those passed over lies before its place, and would be missed without a word.
+        """
+        if self._saved is not None and self._saved.asked != fingerprint(asked):
+            raise Failure(
+                f"{self._file} was kept with other --type or --source than these: give the same"
+                " ones, or name another file"
+            )
+
     def save(self) -> None:
-        """Note in the file that all that was written has been flushed."""
+        """Note in the file that all that was written has been flushed; raises :class:`Failure`."""
         if self._file is not None and self.written is not None and self.written != self._saved:
-            save_bookmark(self._file, self.written)
+            try:
+                save_bookmark(self._file, self.written)
+            except OSError as error:
+                raise cannot_write(self._file, error) from None
             self._saved = self.written
 
 
@@ -196,22 +168,22 @@ def arrivals_from(path: str, core: Core, wait_for: Wait, file: Path | None) -> I
         "signal-relay tail --raw --count 1000 > sample.v2",
         "signal-relay tail --layouts our-types.toml --hex --count 1",
         "signal-relay tail --since 10m",
-        "signal-relay tail --raw --bookmark day.bookmark >> day.v2",
+        "while signal-relay tail --raw --bookmark day.bookmark >> day.v2; [ $? = 1 ]",
+        "do sleep 1; done                      # goes on when the relay is started again",
     ),
 )
 @socket_option
 @filter_options
-@click.option(
-    "--count", "-n", type=click.IntRange(min=1), help="Exit after so many (matching) messages."
-)
+@click.option("--count", "-n", type=WholeNumber(1), help="Exit after so many (matching) messages.")
 @since_option
 @click.option(
-    "--last", type=click.IntRange(1, MOST), help="Begin with the last so many (matching) messages."
+    "--last", type=WholeNumber(1), help="Begin with the last so many (matching) messages."
 )
 @click.option(
     "--bookmark",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Go on where the last run with this file stopped; it is made if missing.",
+    help="Go on where the last run with this file stopped; it is made if missing. One"
+    " bookmark, one filter: it is refused with other types or sources than it was kept with.",
 )
 @form_options
 @layouts_option
@@ -242,7 +214,8 @@ def tail(
     With --json, a header's numbers are exact integers. Of a TLV's fields, the ones wider than 32
     bits are text, so that no reader rounds them, and "hex" is its whole value.
 
-    Ends with status 1 when the relay closes the connection.
+    Ends with status 1 when the relay closes the connection, as it does when it is restarted. With
+    --bookmark it goes on where it stopped when it is started again: see the loop below.
     """
     if since is not None and last is not None:
         raise click.UsageError("--since and --last exclude each other.")
@@ -255,6 +228,7 @@ def tail(
         start, value = start_of(since, None, last)
         wishes = Wish.POSITIONS if bookmark is not None else NO_WISH
         asked = Subscribe(wishes, start, value, 0, numbers, sources)
+        place.check(asked)
         core = new_core(asked, place.written)
         arrivals = arrivals_from(path, core, output.wait_for, bookmark)
     _follow(arrivals, output, place, count)

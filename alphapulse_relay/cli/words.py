@@ -5,6 +5,7 @@ Knows click; neither sockets nor messages.
 
 import sys
 from contextlib import suppress
+from pathlib import Path
 from typing import IO, Any, TextIO
 
 import click
@@ -16,6 +17,11 @@ class Failure(click.ClickException):
     def show(self, _file: IO[Any] | None = None) -> None:
         """Print the line to standard error."""
         say(self.message)
+
+
+def cannot_write(path: Path, error: OSError) -> Failure:
+    """Return what to tell of a file of the user's, however it was called while it was made."""
+    return Failure(f"cannot write {path}: {error.strerror or error}")
 
 
 def say(text: str) -> None:

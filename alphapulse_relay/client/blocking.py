@@ -165,8 +165,9 @@ class Client:
     def publish(self, message: bytes, *, wait: bool = False, timeout: float | None = None) -> None:
         """Send a whole message; with ``wait``, return only when the relay has acknowledged it.
 
-        Otherwise returns when the kernel has it all; with ``acknowledge``, the client has it too,
-        and sends it again on its next connection. What comes meanwhile waits to be received.
+        Otherwise returns when a relay has answered and the kernel has it all; with
+        ``acknowledge``, the client has it too, and sends it again on its next connection. What
+        comes meanwhile waits to be received.
         Raises ``ValueError`` for what cannot be published (see :meth:`Core.publish`), and
         ``TimeoutError`` after ``timeout`` seconds; it may be sent all the same then.
         """
@@ -257,9 +258,10 @@ class Client:
         self._turn(deadline)
 
     def _linked(self, deadline: Deadline) -> Link:
-        while self._session.link is None:
+        """Return a connection whose relay has answered."""
+        while (link := self._session.link) is None or not self._core.answered:
             self._turn(deadline)
-        return self._session.link
+        return link
 
     def _turn(self, deadline: Deadline, *, reading: bool = True) -> None:
         for event in self._session.turn(deadline, reading=reading):

@@ -15,6 +15,7 @@ from alphapulse_relay.client.errors import (
     ClientError,
     NotARelayError,
     RelayError,
+    UnacknowledgedError,
     from_relay,
 )
 from alphapulse_relay.client.outbox import Outbox, check
@@ -44,6 +45,9 @@ NOTHING: frozenset[int] = frozenset({ControlType.ACK})
 """Types for a client that only publishes: no signal has a TLV of this type."""
 CLIENT_SOURCE = 0
 """The source in a client's control messages, which nobody looks at."""
+NAME_HELD = 10.0
+"""Seconds for which a client that no relay has answered yet comes again where its name is taken:
+its predecessor's connection may still be held, but another client may have the name for good."""
 _DOMAIN_OFFSET = 4
 _PASSING = frozenset({ErrorCode.TOO_MANY_PEERS, ErrorCode.NAME_TAKEN})
 
@@ -82,6 +86,7 @@ class Core:
     >>> connection.sendall(core.connect(timestamp=time.time_ns()))
     >>> while data := connection.recv(65536):
     ...     for event in core.receive(data): ...
+    ...     connection.sendall(core.due())
 
     ``max_message`` is the relay's own limit in bytes; a larger message is an error.
     """
@@ -105,6 +110,8 @@ class Core:
         self._reader = MessageReader(self._rules)
         self._came = 0  # messages on this connection since the bookmark's position
         self._ever_answered = False
+        self._holding = True  # the outbox, until the relay has answered on this connection
+        self._taken_since: float | None = None  # when the name was first found taken
 
     @property
     def bookmark(self) -> Bookmark | None:
@@ -122,14 +129,25 @@ class Core:
     def connect(self, *, timestamp: int) -> bytes:
         """Return what to send on a new connection; the last one is over.
 
-        ``timestamp`` is in ns since the epoch. These are a Subscribe that starts at the bookmark,
-        if there is one, and then all messages that have not been acknowledged.
+        ``timestamp`` is in ns since the epoch. This is a Subscribe that starts at the bookmark, if
+        there is one. Messages are for :meth:`due`: a relay that refuses the Subscribe would take
+        them for another client's.
         """
         self._reader = MessageReader(self._rules)
         self._came = 0
         self.answered = False
-        subscribe = build_control(self._request(), timestamp=timestamp, source=CLIENT_SOURCE)
-        return subscribe + b"".join(self.outbox)
+        self._holding = True
+        return build_control(self._request(), timestamp=timestamp, source=CLIENT_SOURCE)
+
+    def due(self) -> bytes:
+        """Return what the relay's answer allows to be sent: to be asked for after each receive.
+
+        These are, once on each connection, all messages that have not been acknowledged.
+        """
+        if not self.answered or not self._holding:
+            return b""
+        self._holding = False
+        return b"".join(self.outbox)
 
     def _request(self) -> Subscribe:
         if self._bookmark is None or self.subscription.types == NOTHING:
@@ -148,15 +166,19 @@ class Core:
         return check(message)
 
     def publish(self, message: bytes) -> bytes:
-        """Return what to send to publish a whole message.
+        """Return what to send now to publish a whole message: nothing before the relay's answer.
 
         With ``Wish.ACKNOWLEDGE`` the message is kept until the relay has it, and is part of what
-        :meth:`connect` returns until then. Raises ``ValueError`` as :meth:`check` does, and for a
-        message that cannot be acknowledged; :class:`UnacknowledgedError` if too much is kept.
+        :meth:`due` returns on each connection until then. Raises ``ValueError`` as :meth:`check`
+        does, and for a message that cannot be acknowledged; :class:`UnacknowledgedError` if too
+        much is kept, or if nothing is and the relay has not answered.
         """
         header = self.check(message)
         if Wish.ACKNOWLEDGE in self.subscription.wishes:
             self.outbox.keep(header, message)
+            return self.due() if self._holding else message
+        if not self.answered:
+            raise UnacknowledgedError("the relay has not answered, and the message is not kept")
         return message
 
     def ask_for_life(self, *, timestamp: int) -> bytes:
@@ -181,15 +203,20 @@ class Core:
         except (WireError, ControlError) as error:
             raise NotARelayError(f"what comes is not from a relay: {error}") from error
 
-    def may_pass(self, error: ClientError) -> bool:
+    def may_pass(self, error: ClientError, *, now: float) -> bool:
         """Whether it makes sense to connect again after an error of :meth:`receive`.
 
         A name is taken for a moment where the relay has not seen the last connection end. Where
-        there was none, another client has it.
+        there was none it may be a predecessor's, for :data:`NAME_HELD`. ``now`` is in seconds on
+        any clock that does not go back.
         """
         if not isinstance(error, RelayError) or error.code not in _PASSING:
             return False
-        return error.code != ErrorCode.NAME_TAKEN or self._ever_answered
+        if error.code != ErrorCode.NAME_TAKEN or self._ever_answered:
+            return True
+        if self._taken_since is None:
+            self._taken_since = now
+        return now - self._taken_since < NAME_HELD
 
     def _message(self, data: bytes) -> Message | None:
         """Count a message; those that had come before the break are passed over."""

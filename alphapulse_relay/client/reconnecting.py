@@ -123,7 +123,7 @@ class ReconnectingClient(Service):
         return stopped
 
     def publish(self, message: bytes) -> Deferred[Ack]:
-        """Publish a whole message, now or on the next connection.
+        """Publish a whole message, now or as soon as a relay has answered.
 
         Fires with the Ack that covers it. Fails with ``ValueError`` for what cannot be published
         (see :meth:`Core.publish`), :class:`UnacknowledgedError` if too much is not acknowledged, or
@@ -178,7 +178,8 @@ class ReconnectingClient(Service):
             self.core.answered = False
             self.consumer.disconnected(reason)
         error = reason.value
-        if isinstance(error, ClientError) and not self.core.may_pass(error):
+        now = self.clock.seconds()
+        if isinstance(error, ClientError) and not self.core.may_pass(error, now=now):
             self.stopService()
             self.consumer.failed(error)
         elif self.running:
@@ -259,6 +260,7 @@ class _Connection(TwistedProtocol):
                 self._client.event_received(event)
                 if self._over is not None:
                     return
+            self.write(self._core.due())
         except ClientError as error:
             self.abort(error)
         except Exception as error:

@@ -62,7 +62,7 @@ class Session:
         except OSError as error:
             self._lost(error)
             return
-        yield from self._receive(data)
+        yield from self._receive(self.link, data)
 
     def close(self) -> None:
         """Close the connection, if there is one."""
@@ -84,12 +84,13 @@ class Session:
         self.link = Link(connection, self._core.connect(timestamp=self._clock.time_ns()))
         self._silence = Silence(self._clock.monotonic())
 
-    def _receive(self, data: bytes) -> Iterator[Event]:
+    def _receive(self, link: Link, data: bytes) -> Iterator[Event]:
         try:
             yield from self._core.receive(data)
+            link.out += self._core.due()
         except ClientError as error:
             self.close()
-            if not self._core.may_pass(error):
+            if not self._core.may_pass(error, now=self._clock.monotonic()):
                 raise
             self._lost(error)
         if self._core.answered:

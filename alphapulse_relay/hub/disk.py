@@ -1,6 +1,7 @@
 """The journal's system calls: slots of two mapped files each, made, touched, read and synced.
 
-What makes, clears, loads or syncs a slot may wait for the disk, so that is for a thread. What is in the files it does not know, but for what tells a used slot from a spare one.
+What makes, clears, loads or syncs a slot may wait for the disk, so that is for a thread. What is in
+the files it does not know, but for what tells a used slot from a spare one.
 """
 
 import ctypes
@@ -14,18 +15,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from alphapulse_relay.journal.format import MAGIC, PAGE, data_path, index_path, sync_directory
+from alphapulse_relay.journal.format import (
+    FILE_MODE,
+    MAGIC,
+    MARK_SIZE,
+    PAGE,
+    data_path,
+    index_path,
+    sync_directory,
+)
 
-FILE_MODE = 0o640
-"""Who may read the relay's group may read what it has written."""
 TOUCH_SIZE = 16 << 20
 """Bytes touched at once, some milliseconds' work. For each such piece the thread must wait its turn
 for Python once, which where the relay is busy takes as long."""
 TOUCHED_INDEX = 2 << 20
 """Bytes of an index that are touched: enough where messages come many at a time. Where small ones
 come one by one, the pages behind it are touched one by one, each for 85 of them."""
-MARK_SIZE = 8
-"""Bytes of each page that are made 0."""
 _POPULATE_READ, _POPULATE_WRITE = 22, 23
 """madvise(2), since Linux 5.14."""
 _MS_SYNC = 4
@@ -55,6 +60,8 @@ class Slot:
     index: mmap.mmap
     descriptors: tuple[int, int]
     """Of the messages' file and the index's."""
+    removed: bool = False
+    """Whether its files were removed, as nobody wants them."""
 
     def __post_init__(self) -> None:
         self._close = weakref.finalize(self, _close_all, self.descriptors)
@@ -176,6 +183,8 @@ class Disk:
         With a ``span`` no more than that: the rest has been touched and would be written too. On
         Linux fdatasync(2) also writes what was written through a mapping.
         """
+        if any(os.fstat(each).st_nlink == 0 for each in slot.descriptors) and not slot.removed:
+            raise OSError(errno.ENOENT, "somebody has removed its files")
         if span is None:
             for descriptor in slot.descriptors:
                 os.fdatasync(descriptor)
@@ -192,6 +201,7 @@ class Disk:
 
     def remove(self, slot: Slot) -> None:
         """Remove a slot's files; their room is free when nobody has it any more."""
+        slot.removed = True
         for path in (index_path, data_path):
             with suppress(FileNotFoundError):
                 path(self.directory, slot.number).unlink()

@@ -14,7 +14,7 @@ from time import perf_counter
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IAddress, IReactorTime
+from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime
 from twisted.internet.protocol import Protocol, ServerFactory
 from twisted.logger import Logger
 
@@ -36,6 +36,9 @@ from alphapulse_relay.protocol_v2.native import load
 _fanout = load("alphapulse_relay.hub._fanout")
 BUILD = "pure Python" if _fanout is None else "compiled"
 """How messages are forwarded, for people."""
+TURN_SECONDS = 0.005
+"""How long those are served in one turn that have had theirs: who looks through history must not
+hold up the others."""
 DRAIN_INTERVAL = 0.01
 """Seconds between looks at whether all was delivered while the relay leaves."""
 DEPARTED_KEPT = 50
@@ -88,6 +91,8 @@ class SignalRelayFactory(ServerFactory):
         self.names: dict[str, Peer] = {}
         """Who has which name."""
         self._awaiting_sync: dict[Dialogue, None] = {}
+        self._waiting: dict[Peer, None] = {}
+        self._turn: IDelayedCall | None = None
         self._peers: dict[int, Peer] = {}
         self._snapshot: tuple[Peer, ...] | None = None
         self._walking: dict[int, Peer] = {}  # of these, who does not ride and has to be woken
@@ -167,6 +172,10 @@ class SignalRelayFactory(ServerFactory):
         """Let a peer go."""
         del self._peers[peer.identity.number]
         self._walking.pop(peer.identity.number, None)
+        self._waiting.pop(peer, None)
+        if not self._waiting and self._turn is not None:
+            self._turn.cancel()
+            self._turn = None
         self._note_change()
         cursor, counters = peer.cursor, self.counters
         counters.ended[reason] += 1
@@ -290,6 +299,25 @@ class SignalRelayFactory(ServerFactory):
                 **identity.fields,
             )
 
+    def go_on_later(self, peer: Peer) -> None:
+        """Deliver more to a peer when the others had their turn."""
+        self._waiting[peer] = None
+        if self._turn is None:
+            self._turn = self.clock.callLater(0, self._serve_waiting)
+
+    def _serve_waiting(self) -> None:
+        """Serve who waits for another turn, as many as there is time for in this one."""
+        self._turn = None
+        until = perf_counter() + TURN_SECONDS
+        for peer in tuple(self._waiting):
+            del self._waiting[peer]
+            if peer.state is State.LIVE:
+                self.go_on(peer)
+            if perf_counter() >= until:
+                break
+        if self._waiting and self._turn is None:
+            self._turn = self.clock.callLater(0, self._serve_waiting)
+
     def go_on(self, peer: Peer) -> None:
         """Deliver to a peer that takes bytes again; publishers may have waited for that."""
         self._deliver(peer)
@@ -339,7 +367,8 @@ class SignalRelayFactory(ServerFactory):
     def _nobody_behind(self) -> bool:
         # One that is behind may be at the head: its transport still keeps what it was given.
         return all(
-            peer.state is State.MUTED or (peer.state is State.LIVE and peer.cursor.at_head)
+            # Who publishes and has never read will not begin to now.
+            peer.reads is False or (peer.state is State.LIVE and peer.cursor.at_head)
             for peer in self._everybody()
         )
 

@@ -27,6 +27,7 @@ from alphapulse_relay.hub.sync import SYNC_BOUNDS, Sync
 from alphapulse_relay.hub.worker import Worker
 from alphapulse_relay.journal import recovery
 from alphapulse_relay.journal.format import (
+    EPOCH_FILE,
     LOCK_FILE,
     MEMORY_FLAG,
     MEMORY_FLAG_OFFSET,
@@ -188,12 +189,15 @@ class Journal:
         directory = self._disk.directory
         try:
             directory.mkdir(mode=0o750, parents=True, exist_ok=True)
+            _refuse_foreign(directory)
             self._lock = self._disk.lock(directory / LOCK_FILE)
             if self._lock is None:
                 raise JournalInUse(f"{directory} is in use by another relay{_holder(directory)}")
             segments = self._recover()
         except FormatError as error:
             raise JournalError(f"{directory}: {error}") from None
+        except FileExistsError:
+            raise JournalError(f"{directory} is not a directory") from None
         except OSError as error:
             raise JournalError(f"{directory}: {error.strerror or error}") from None
         self._begin_epoch(segments)
@@ -536,6 +540,13 @@ class Journal:
 
     def _call_later(self, name: str, seconds: float, action: Callable[[], None]) -> None:
         self._calls[name] = self._clock.callLater(seconds, action)
+
+
+def _refuse_foreign(directory: Path) -> None:
+    """Raise :class:`JournalError` for a directory that is somebody else's: it would be filled."""
+    names = {path.name for path in directory.iterdir()}
+    if names and not names & {EPOCH_FILE, LOCK_FILE} and not slots(directory):
+        raise JournalError(f"{directory} is not empty and holds no journal")
 
 
 def _new_epoch() -> int:

@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
 SENDS_PER_TURN = 16
 """Sends to one peer before the others get their turn."""
+LOOKS_PER_TURN = 2
+"""Stretches of history that are looked through for one peer in vain before that."""
 
 
 @implementer(IPushProducer)
@@ -68,7 +70,7 @@ class SignalRelayProtocol(MessageRunReceiver):
         self._left = False
         self._fetching = False  # what it is to be sent next comes from the disk
         self._dialogue: Dialogue | None = None
-        self._next_turn: IDelayedCall | None = None
+        self._hearing = False  # whether what it asks for is being read
         self._last_call: IDelayedCall | None = None
 
     # What it sends
@@ -105,7 +107,15 @@ class SignalRelayProtocol(MessageRunReceiver):
         """Do what the peer asks for."""
         if self._dialogue is None:
             self._dialogue = Dialogue(self)
+        self._hearing = True
         self._dialogue.received(message, self.stream_offset - len(message))
+
+    def controlEnded(self) -> None:
+        """Answer all that was asked for at once."""
+        if self._hearing:
+            self._hearing = False
+            if not self._left:
+                self.speak()
 
     def acknowledge(self, start: int, stop: int) -> None:
         """Tell the peer that what it published there is in the log, if it wants to know."""
@@ -209,6 +219,7 @@ class SignalRelayProtocol(MessageRunReceiver):
         cursor = self.cursor
         if self._fetching:
             return
+        looked = 0
         for _ in range(SENDS_PER_TURN):
             data = cursor.next()
             if data:
@@ -229,7 +240,10 @@ class SignalRelayProtocol(MessageRunReceiver):
             if cursor.at_head:
                 self._ride()
                 return
-        self._go_on_next_turn()
+            looked += not data
+            if looked == LOOKS_PER_TURN:
+                break
+        self.factory.go_on_later(self)
 
     def fell_behind(self, position: int, *, gone: bool) -> None:
         """Go on by its cursor: of what was appended it took what lies before ``position``."""
@@ -325,7 +339,10 @@ class SignalRelayProtocol(MessageRunReceiver):
 
     def speak(self) -> None:
         """Send what there is to say, and all that can be sent."""
-        if self.listen().unsaid > OUTGOING_MAX:
+        unsaid = self.listen().unsaid
+        if self._hearing and unsaid < OUTGOING_MAX // 2:
+            return  # more may follow
+        if unsaid > OUTGOING_MAX:
             self.end(Ending.UNREAD)
         elif self.state is State.LIVE and not self._left:
             self.factory.go_on(self)
@@ -376,15 +393,6 @@ class SignalRelayProtocol(MessageRunReceiver):
         self.factory.counters.missed[Miss.MUTED] += missed
         return missed
 
-    def _go_on_next_turn(self) -> None:
-        if self._next_turn is None:
-            self._next_turn = self.factory.clock.callLater(0, self._on_next_turn)
-
-    def _on_next_turn(self) -> None:
-        self._next_turn = None
-        if self.state is State.LIVE and not self._left:
-            self.factory.go_on(self)
-
     # How it ends
 
     def end(self, reason: Ending, farewell: bytes = b"") -> None:
@@ -406,9 +414,8 @@ class SignalRelayProtocol(MessageRunReceiver):
             self._leave(Ending.RESET if reason.check(ConnectionLost) else Ending.FAULT)
         if self._dialogue is not None:
             self._dialogue.stop()
-        for call in (self._next_turn, self._last_call):
-            if call is not None and call.active():
-                call.cancel()
+        if self._last_call is not None and self._last_call.active():
+            self._last_call.cancel()
         self.factory.gone()
 
     def _leave(self, reason: Ending) -> None:

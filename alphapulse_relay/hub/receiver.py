@@ -74,6 +74,9 @@ class MessageRunReceiver(Protocol):
         """
         raise NotImplementedError
 
+    def controlEnded(self) -> None:
+        """Take note that no more control is at hand; override."""
+
     def messagesRejected(self, run: Run, offset: int) -> None:
         """Take note that messages of a sound stream were dropped; override.
 
@@ -132,6 +135,7 @@ class MessageRunReceiver(Protocol):
         self._break_off(run)
         if rest and not self.ended:
             self._apartReceived(memoryview(rest), run.aside, received_at)
+            self.controlEnded()
 
     def _apartReceived(self, rest: memoryview, aside: int, received_at: float) -> None:
         """Take a message that was set aside, and what follows it: memory that is not the log's."""

@@ -4,9 +4,8 @@ from alphapulse_relay.hub.log import Log
 from alphapulse_relay.hub.segment import Origins
 from alphapulse_relay.hub.subscription import make_batch
 from alphapulse_relay.protocol_v2.control import RecoveryRequest, RecoveryResponse
-from alphapulse_relay.protocol_v2.framing import split
 from alphapulse_relay.protocol_v2.header import Header
-from alphapulse_relay.protocol_v2.selection import Selector
+from alphapulse_relay.protocol_v2.selection import Selector, last_sequences
 
 
 class Retransmission:
@@ -51,12 +50,12 @@ class Retransmission:
         self._position = max(stop, start)
         if stop <= start:
             return b""
-        data = bytes(make_batch(self._log, start, stop, self._selector).data)
-        for message in split(data):
-            sequence = Header.unpack(message).sequence
-            self._first = sequence if not self._count else min(self._first, sequence)
-            self._last = max(self._last, sequence)
-            self._count += 1
+        batch = make_batch(self._log, start, stop, self._selector)
+        data = bytes(batch.data)
+        if data:
+            self._first = self._first if self._count else Header.unpack(data).sequence
+            self._last = last_sequences(data)[self._request.source][0]
+            self._count += batch.selection.matched
         return data
 
     def _pass_gaps(self) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from alphapulse_relay.journal.format import (
+    FILE_MODE,
     PAGE,
     FormatError,
     Header,
@@ -16,9 +17,6 @@ from alphapulse_relay.journal.format import (
     index_path,
     index_size,
 )
-
-FILE_MODE = 0o640
-"""Of a file that is made in place of a lost one."""
 
 
 @dataclass(frozen=True)

@@ -43,6 +43,10 @@ SLOT_SIZE = 64 << 20
 """Bytes of a segment's two files at most. Larger ones would be given up in larger steps."""
 SLOTS = 8
 """Segments that a journal has at least: a small one has smaller ones."""
+FILE_MODE = 0o640
+"""Of all files: who may read what the relay has written is its group."""
+MARK_SIZE = 8
+"""Bytes at the start of each page of messages that are 0 before it is used."""
 UNKNOWN_ORIGIN = 0
 """Origin of what a damaged record covered: nobody's."""
 
@@ -227,12 +231,17 @@ class Epoch:
     def write(self, directory: Path) -> None:
         """Write it, so that it appears whole, and is on the disk. Raises ``OSError``."""
         path, new = directory / EPOCH_FILE, directory / f"{EPOCH_FILE}.new"
-        with new.open("w", encoding="utf-8") as file:
+        with open(new, "w", encoding="utf-8", opener=_private) as file:
             json.dump({"format": FORMAT, **asdict(self)}, file)
             file.flush()
             os.fsync(file.fileno())
         new.replace(path)
         sync_directory(directory)
+
+
+def _private(path: str, flags: int) -> int:
+    """Open as the journal's other files: for the relay's user and group."""
+    return os.open(path, flags, FILE_MODE)
 
 
 def sync_directory(directory: Path) -> None:

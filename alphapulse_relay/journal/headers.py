@@ -32,7 +32,7 @@ def index_name(slot: int) -> str:
 def header_of(
     slot: int, data: memoryview | mmap, index: memoryview | mmap, size: int | None = None
 ) -> Header | None:
-    """Return the header by either of its copies, the newer if they differ; None if there is none.
+    """Return the header by either of its copies; None if there is none, or if they differ.
 
     Where both are damaged, by one that has a single bit wrong.
     """
@@ -46,7 +46,8 @@ def header_of(
         mended = (_mended_header(index, 0), _mended_header(data, room))
         copies = [copy for copy in mended if copy is not None]
     copies = [copy for copy in copies if copy.size <= len(data) - PAGE]
-    return max(copies, key=lambda copy: copy.number, default=None)
+    # Two that differ: the files are not of one segment, and where it begins cannot be told.
+    return copies[0] if len(set(copies)) == 1 else None
 
 
 def _unpack(name: str, file: memoryview | mmap, offset: int) -> Header | None:

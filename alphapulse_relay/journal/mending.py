@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from alphapulse_relay.journal.format import (
+    MARK_SIZE,
     MEMORY_FLAG,
     MEMORY_FLAG_OFFSET,
     MEMORY_FOLLOWS,
@@ -23,8 +24,6 @@ from alphapulse_relay.protocol_v2.header import HEADER_SIZE
 
 RUN_MAX = 64 * 1024
 """Bytes of a record that is made anew, unless one message is larger: as the writer's are."""
-MARK_SIZE = 8
-"""Bytes of each page of messages that are 0 before it is used."""
 _NEVER_FITS = 0xFFFFFFFF
 """Changes a record's check so that its bytes are known to be damaged at the next look, too."""
 

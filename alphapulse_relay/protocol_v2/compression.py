@@ -21,6 +21,9 @@ from alphapulse_relay.protocol_v2.header import (
 
 LEVEL = 1
 """Of zstd: 3, its default, makes signals no smaller, and takes twice as long for large ones."""
+RATIO_MAX = 256
+"""How many times larger than its frame a payload may be: signals shrink to a half or a tenth. So
+what comes in one piece of 64 KiB is 16 MiB at most."""
 WINDOW_MAX = 8 << 20
 """Most bytes of its own output that a frame may look back on, and so that expanding one takes
 beside the message. RFC 8878 (3.1.1.1.2) asks decoders for as much."""
@@ -59,7 +62,7 @@ def compress(message: bytes) -> bytes | None:
     if header.legacy or header.flags & Flags.ZSTD or header.domain == Domain.SYSTEM:
         return None
     frame = _codecs.compressor.compress(message[HEADER_SIZE:])
-    if len(frame) >= header.payload_size:
+    if not header.payload_size // RATIO_MAX <= len(frame) < header.payload_size:
         return None
     return _with_payload(header, frame, header.flags | Flags.ZSTD, with_checksum=True)
 
@@ -70,11 +73,13 @@ def expand(message: bytes, max_message: int) -> bytes:
     Its checksum is set if the compressed message's is. Raises
     :class:`~alphapulse_relay.protocol_v2.errors.WireError` (``compression``, offset 0) if the
     payload is not exactly one zstd frame, if the frame needs a dictionary or more than
-    :data:`WINDOW_MAX`, or if the plain message would have more than ``max_message`` bytes. Takes
-    no more memory than these two, whatever the frame claims.
+    :data:`WINDOW_MAX`, or if the plain message would have more than ``max_message`` bytes, or its
+    payload :data:`RATIO_MAX` times the frame's. Takes no more memory than these, whatever the frame
+    claims.
     """
     header = Header.unpack(message)
-    frame, limit = message[HEADER_SIZE:], max_message - HEADER_SIZE
+    frame = message[HEADER_SIZE:]
+    limit = min(max_message - HEADER_SIZE, RATIO_MAX * len(frame))
     if not frame.startswith(zstandard.FRAME_HEADER):
         raise _fault("the payload is not a zstd frame")
     try:

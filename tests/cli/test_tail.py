@@ -10,13 +10,19 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from alphapulse_relay.cli.filters import Filter
 from alphapulse_relay.cli.main import cli
-from alphapulse_relay.cli.tail import Filter, Place
+from alphapulse_relay.cli.tail import Place
 from alphapulse_relay.cli.words import Failure
-from alphapulse_relay.client.bookmark import Bookmark, load_bookmark, save_bookmark
+from alphapulse_relay.client.bookmark import (
+    Bookmark,
+    fingerprint,
+    load_bookmark,
+    save_bookmark,
+)
+from alphapulse_relay.protocol_v2.control import Subscribe
 from alphapulse_relay.protocol_v2.framing import split
-from alphapulse_relay.protocol_v2.header import Header, build_message
-from alphapulse_relay.protocol_v2.tlv import build_tlv
+from alphapulse_relay.protocol_v2.header import Header
 from tests.cli.conftest import COMMAND, PATIENCE, SAMPLES, process, read_until, run
 from tests.support import Relay, messages
 
@@ -95,21 +101,6 @@ class TestFilters:
         ]
         done = relay.tail("--raw", "-t", "24", "-n", str(len(wanted)), send="mixed.v2")
         assert done.stdout == b"".join(wanted)
-
-    def test_admits(self):
-        message = build_message(build_tlv(21, b""), source=20, sequence=1, timestamp=0)
-        malformed = build_message(b"\x15", source=20, sequence=1, timestamp=0)
-        everything = frozenset[int]()
-        assert Filter(everything, everything).admits(malformed)
-        assert Filter(everything, frozenset({20})).admits(malformed)
-        assert Filter(frozenset({20, 21}), frozenset({20})).admits(message)
-        assert not Filter(frozenset({21}), everything).admits(malformed)
-        assert not Filter(frozenset({22}), frozenset({20})).admits(message)
-        assert not Filter(frozenset({21}), frozenset({21})).admits(message)
-
-    def test_legacy_writers_have_their_source_elsewhere(self):
-        header = Header(2, 33, 0, 0, 1, 0, 0, 0)
-        assert Filter(frozenset(), frozenset({33})).admits(header.pack())
 
 
 class TestLatency:
@@ -254,13 +245,26 @@ class TestHistory:
 
     def test_bookmark_of_another_journal(self, kept, tmp_path):
         file = tmp_path / "mark"
-        save_bookmark(file, Bookmark(5, 0, 0, 0))
+        bookmark = Bookmark(5, 0, 0, fingerprint(Subscribe()))
+        save_bookmark(file, bookmark)
         done = run("tail", "--socket", str(kept.socket), "--bookmark", str(file))
         assert (done.returncode, done.stdout, done.stderr.count(b"\n")) == (1, b"", 1)
         assert b"the relay says: the bookmark is of epoch 5, " in done.stderr
         advice = f": remove {file} to begin anew, or name another file\n"
         assert done.stderr.decode().endswith(advice)
-        assert load_bookmark(file) == Bookmark(5, 0, 0, 0)
+        assert load_bookmark(file) == bookmark
+
+    def test_bookmark_of_other_filters(self, kept, tmp_path):
+        file = tmp_path / "mark"
+        options = ["--bookmark", str(file), "--last", "10", "-n", "1"]
+        assert self.tail(kept, *options, "--source", "20") == PUBLISHED[0]
+        before = load_bookmark(file)
+        done = run("tail", "--socket", str(kept.socket), *options, "--source", "20,21")
+        told = f"signal-relay: {file} was kept with other --type or --source than these: "
+        assert (done.returncode, done.stdout, done.stderr.count(b"\n")) == (1, b"", 1)
+        assert done.stderr.decode().startswith(told)
+        assert load_bookmark(file) == before
+        assert self.tail(kept, *options, "--source", "20") == PUBLISHED[1]
 
     @pytest.mark.parametrize("content", [b"", b"{}", b"\xff\xfe"])
     def test_file_that_is_no_bookmark(self, kept, tmp_path, content):
@@ -274,7 +278,7 @@ class TestHistory:
         file = tmp_path / "none" / "mark"
         done = run("tail", "--socket", str(kept.socket), "--bookmark", str(file))
         assert (done.returncode, done.stdout, done.stderr.count(b"\n")) == (1, b"", 1)
-        told = f"signal-relay: cannot go on: {file}.new: No such file or directory\n"
+        told = f"signal-relay: cannot write {file}: No such file or directory\n"
         assert done.stderr.decode() == told
 
 

@@ -19,6 +19,9 @@ NOW = 1_777_900_000 * NS
         ("2h", NOW - 7200 * NS),
         ("3d", NOW - 3 * 86_400 * NS),
         ("1w", NOW - 7 * 86_400 * NS),
+        ("1.5h", NOW - 5400 * NS),
+        ("1h30m", NOW - 5400 * NS),
+        ("1w2d3h4m5.000000001s", NOW - 788_645 * NS - 1),
         ("999999999w", 0),
         ("1777900000", NOW),
         ("1777900000.25", NOW + NS // 4),
@@ -34,10 +37,19 @@ def test_since(text, expected):
     assert since_ns(text, NOW) == expected
 
 
-@pytest.mark.parametrize("text", ["", "m", "-5m", "5y", "1.5h", "yesterday", "1" * 12])
+@pytest.mark.parametrize(
+    "text", ["", "m", "-5m", "5y", "1.h", "30m1h", "1h1h", "yesterday", "1" * 12]
+)
 def test_what_is_not_a_time(text):
     with pytest.raises(ValueError, match="is not an age"):
         since_ns(text, NOW)
+
+
+def test_clocks_may_differ_but_not_by_days():
+    assert since_ns(str(NOW // NS + 5), NOW) == NOW + 5 * NS
+    for text in (str(NOW // NS + 6), "2999-01-01"):
+        with pytest.raises(ValueError, match=f"'{text}' is in the future: "):
+            since_ns(text, NOW)
 
 
 def test_option():

@@ -12,7 +12,7 @@ from alphapulse_relay.client import blocking
 from alphapulse_relay.client.backoff import FIRST_DELAY, LONGEST_DELAY, Backoff
 from alphapulse_relay.client.blocking import Client, follow
 from alphapulse_relay.client.bookmark import load_bookmark
-from alphapulse_relay.client.core import NOTHING, Message, Missed, Synced
+from alphapulse_relay.client.core import NAME_HELD, NOTHING, Message, Missed, Synced
 from alphapulse_relay.client.errors import (
     BookmarkError,
     GapError,
@@ -75,6 +75,13 @@ def says(*data: bytes) -> Script:
         connection.until_closed()
 
     return script
+
+
+def refuses(connection: Connection) -> None:
+    """Says that the name is taken; nothing but the Subscribe may have come."""
+    connection.subscribe()
+    connection.send(said(ErrorMessage(ErrorCode.NAME_TAKEN, "pid 1 has it")))
+    assert connection.until_closed() == []
 
 
 def closes(connection: Connection) -> None:
@@ -181,10 +188,14 @@ class TestErrors:
             with pytest.raises(NotARelayError, match="magic"):
                 consumer.receive(PATIENCE)
 
-    def test_a_name_that_another_has(self, path):
-        script = says(said(ErrorMessage(ErrorCode.NAME_TAKEN, "pid 1 has it")))
-        with ScriptedRelay(path, script), pytest.raises(RelayError, match="pid 1 has it"):
-            client(path).receive(PATIENCE)
+    def test_a_name_that_another_has(self, path, clock):
+        delays = [FIRST_DELAY * 2**n for n in range(7)]
+        assert sum(delays[:-1]) < NAME_HELD < sum(delays)
+        consumer = client(path, clock=clock, backoff=Backoff(lambda: 1.0))
+        expected = pytest.raises(RelayError, match="pid 1 has it")
+        with ScriptedRelay(path, *[refuses] * 8), expected:
+            consumer.receive()
+        assert clock.slept == pytest.approx(delays)
 
     @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be sure of another user")
     def test_another_user(self, path):
@@ -320,9 +331,10 @@ class TestPublish:
 
         def script(connection: Connection) -> None:
             connection.subscribe()
+            connection.send(HELLO)
             data = connection.message()
             acknowledged.append(data)
-            connection.send(HELLO + acknowledge(data))
+            connection.send(acknowledge(data))
             connection.until_closed()
 
         with ScriptedRelay(path, script), publisher(path) as strategy:
@@ -339,15 +351,35 @@ class TestPublish:
 
         def second(connection: Connection) -> None:
             connection.subscribe()
+            connection.send(HELLO)
             again = [connection.message(), connection.message()]
             assert again == [message(2), message(3)]
-            connection.send(HELLO + acknowledge(message(3)))
+            connection.send(acknowledge(message(3)))
             assert connection.until_closed() == []
 
-        with ScriptedRelay(path, first, second), publisher(path) as strategy:
+        scripts = first, refuses, refuses, second
+        with ScriptedRelay(path, *scripts), publisher(path) as strategy:
             for number in range(1, 4):
                 strategy.publish(message(number))
             strategy.flush(PATIENCE)
+
+    @pytest.mark.parametrize("acknowledged", [True, False])
+    def test_nothing_is_published_before_the_answer(self, path, acknowledged):
+        came = []
+
+        def accepts(connection: Connection) -> None:
+            connection.subscribe()
+            connection.send(HELLO)
+            came.extend([connection.message(), connection.message()])
+            if acknowledged:
+                connection.send(acknowledge(message(2)))
+            came.extend(connection.until_closed())
+
+        relay = ScriptedRelay(path, refuses, refuses, accepts)
+        with relay, publisher(path, acknowledge=acknowledged) as strategy:
+            strategy.publish(message(1), timeout=PATIENCE)
+            strategy.publish(message(2), timeout=PATIENCE)
+        assert came == messages(2)
 
     @pytest.mark.parametrize("acknowledged", [True, False])
     def test_a_break_inside_a_message(self, path, acknowledged):
@@ -356,11 +388,15 @@ class TestPublish:
 
         def second(connection: Connection) -> None:
             connection.subscribe()
+            connection.send(HELLO)
             came.append(connection.message())
-            connection.send(HELLO + acknowledge(large))
+            if acknowledged:
+                connection.send(acknowledge(large))
             came.extend(connection.until_closed())
 
         def first(connection: Connection) -> None:
+            connection.subscribe()
+            connection.send(HELLO)
             connection.socket.recv(100)
 
         relay = ScriptedRelay(path, first, second)
@@ -381,8 +417,9 @@ class TestPublish:
     def test_takes_what_comes_meanwhile(self, path):
         def script(connection: Connection) -> None:
             connection.subscribe()
+            connection.send(HELLO)
             data = connection.message()
-            connection.send(HELLO + b"".join(messages(3)) + acknowledge(data))
+            connection.send(b"".join(messages(3)) + acknowledge(data))
             connection.until_closed()
 
         with ScriptedRelay(path, script), publisher(path, types=(), name="risk") as both:

@@ -7,7 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alphapulse_relay.client.bookmark import Bookmark
-from alphapulse_relay.client.core import NOTHING, Core, Event, Message, Missed, Synced
+from alphapulse_relay.client.core import (
+    NAME_HELD,
+    NOTHING,
+    Core,
+    Event,
+    Message,
+    Missed,
+    Synced,
+)
 from alphapulse_relay.client.errors import (
     BookmarkError,
     ClientError,
@@ -53,6 +61,7 @@ def listening(subscription: Subscribe = ALL, bookmark: Bookmark | None = None) -
     core = Core(subscription, bookmark)
     core.connect(timestamp=1)
     assert list(core.receive(said(HELLO))) == [Synced(core.bookmark, SyncState.LIVE)]
+    assert core.due() == b""
     return core
 
 
@@ -242,22 +251,32 @@ class TestRefusals:
         assert not isinstance(raised.value, BookmarkError)
 
     @pytest.mark.parametrize(
-        ("code", "at_first", "later"),
+        ("code", "passes"),
         [
-            (ErrorCode.TOO_MANY_PEERS, True, True),
-            (ErrorCode.NAME_TAKEN, False, True),
-            (ErrorCode.MALFORMED, False, False),
-            (ErrorCode.BROKEN_STREAM, False, False),
-            (ErrorCode.WRONG_EPOCH, False, False),
+            (ErrorCode.TOO_MANY_PEERS, True),
+            (ErrorCode.NAME_TAKEN, True),
+            (ErrorCode.MALFORMED, False),
+            (ErrorCode.BROKEN_STREAM, False),
+            (ErrorCode.WRONG_EPOCH, False),
         ],
     )
-    def test_which_may_pass(self, code, at_first, later):
+    def test_which_may_pass(self, code, passes):
         error = RelayError(ErrorMessage(code, ""))
-        assert Core(ALL).may_pass(error) is at_first
-        assert listening().may_pass(error) is later
+        assert Core(ALL).may_pass(error, now=7.0) is passes
+        assert listening().may_pass(error, now=7.0) is passes
+
+    def test_a_name_is_held_only_so_long_by_a_predecessor(self):
+        error, never, once = (
+            RelayError(ErrorMessage(ErrorCode.NAME_TAKEN, "")),
+            Core(ALL),
+            listening(),
+        )
+        times = [7.0, 7.0 + NAME_HELD - 0.01, 7.0 + NAME_HELD]
+        assert [never.may_pass(error, now=now) for now in times] == [True, True, False]
+        assert [once.may_pass(error, now=now) for now in times] == [True] * 3
 
     def test_garbage_never_passes(self):
-        assert not listening().may_pass(NotARelayError())
+        assert not listening().may_pass(NotARelayError(), now=7.0)
 
     @pytest.mark.parametrize(
         "garbage",
@@ -290,9 +309,39 @@ class TestPublish:
         one, two, three = messages(3)
         assert [core.publish(one), core.publish(two), core.publish(three)] == [one, two, three]
         list(core.receive(said(Ack(20, 2, 9))))
-        assert core.connect(timestamp=1).endswith(build_subscribe() + three)
-        list(core.receive(said(HELLO, Ack(20, 3, 9))))
         assert core.connect(timestamp=1) == build_subscribe()
+        list(core.receive(said(HELLO)))
+        assert [core.due(), core.due()] == [three, b""]
+        list(core.receive(said(Ack(20, 3, 9))))
+        core.connect(timestamp=1)
+        list(core.receive(said(HELLO)))
+        assert core.due() == b""
+
+    def test_waits_for_the_answer(self):
+        core = Core(PUBLISHER)
+        assert core.publish(message(1)) == b""
+        core.connect(timestamp=1)
+        assert [core.publish(message(2)), core.due()] == [b"", b""]
+        with pytest.raises(RelayError):
+            list(core.receive(said(ErrorMessage(ErrorCode.NOT_DURABLE, ""))))
+        assert core.due() == b""
+        core.connect(timestamp=1)
+        list(core.receive(said(HELLO)))
+        assert core.due() == message(1) + message(2)
+
+    def test_goes_behind_what_is_due(self):
+        core = Core(PUBLISHER)
+        core.publish(message(1))
+        core.connect(timestamp=1)
+        for _ in core.receive(said(HELLO)):
+            assert core.publish(message(2)) == message(1) + message(2)
+        assert core.due() == b""
+
+    def test_waits_only_where_it_is_kept(self):
+        core = Core(Subscribe(types=NOTHING))
+        core.connect(timestamp=1)
+        with pytest.raises(UnacknowledgedError, match="has not answered"):
+            core.publish(message(1))
 
     def test_an_ack_is_for_its_source_alone(self):
         core = listening(PUBLISHER)

@@ -16,8 +16,8 @@ from twisted.internet.testing import StringTransport
 from twisted.logger import globalLogPublisher
 from twisted.python.failure import Failure
 
-from alphapulse_relay.client.backoff import FIRST_DELAY, Backoff
-from alphapulse_relay.client.core import NOTHING
+from alphapulse_relay.client.backoff import FIRST_DELAY, LONGEST_DELAY, Backoff
+from alphapulse_relay.client.core import NAME_HELD, NOTHING
 from alphapulse_relay.client.errors import (
     BookmarkError,
     NotARelayError,
@@ -237,6 +237,14 @@ class TestFailures:
         bench.clock.advance(FIRST_DELAY)
         assert len(bench.endpoint.transports) == 2
 
+    def test_a_name_that_another_has_stops_it(self, bench):
+        began = bench.clock.seconds()
+        while bench.client.running:
+            bench.receives(said(ErrorMessage(ErrorCode.NAME_TAKEN, "pid 1 has it")))
+            bench.clock.advance(LONGEST_DELAY)
+        assert bench.consumer.error.code == ErrorCode.NAME_TAKEN
+        assert bench.clock.seconds() - began >= NAME_HELD
+
     def test_a_consumer_that_fails_loses_that_message_alone(self, bench, failures):
         journal = Journal(messages(3))
         bench.consumer.fails_on = message(2)
@@ -288,9 +296,25 @@ class TestPublish:
         bench.breaks()
         bench.client.publish(message(2)).addCallback(acks.append)
         bench.clock.advance(FIRST_DELAY)
+        bench.receives(HELLO)
         assert bench.sent[1:] == messages(2)
-        bench.receives(HELLO + said(Ack(20, 2, 99)))
+        bench.receives(said(Ack(20, 2, 99)))
         assert len(acks) == 2
+
+    def test_nothing_is_sent_before_the_answer(self):
+        bench = Bench(Subscribe(types=NOTHING, name="risk"))
+        bench.client.publish(message(1))
+        bench.client.startService()
+        bench.client.publish(message(2))
+        for delay in (FIRST_DELAY, 2 * FIRST_DELAY):
+            bench.receives(said(ErrorMessage(ErrorCode.NAME_TAKEN, "held")))
+            bench.clock.advance(delay)
+        assert len(bench.endpoint.transports) == 3
+        for transport in bench.endpoint.transports:
+            assert len(list(split(transport.value()))) == 1
+        bench.consumer.connected = lambda: bench.client.publish(message(3))
+        bench.receives(HELLO)
+        assert bench.sent[1:] == messages(3)
 
     def test_what_cannot_be_published(self, bench):
         found: list[Any] = []
@@ -303,6 +327,7 @@ class TestPublish:
         bench.client.stopService()
         assert found[0].check(UnacknowledgedError)
         bench.client.startService()
+        bench.receives(HELLO)
         assert bench.sent[1:] == [message(1)]
 
 

@@ -232,7 +232,7 @@ class TestFaults:
     @pytest.mark.parametrize("what", [UNKNOWN, control(Subscribe())])
     def test_who_never_reads_the_answers_is_closed(self, hub: Hub, what: bytes) -> None:
         consumer = hub.connect(room=0)
-        consumer.send(what * (OUTGOING_MAX + 10))
+        consumer.send(what * (2 * OUTGOING_MAX))
         assert hub.counters.ended[Ending.UNREAD] == 1
         assert consumer.transport.disconnected
 

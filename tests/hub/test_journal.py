@@ -313,8 +313,16 @@ class TestErrors:
     def test_a_file_in_place_of_the_directory(self, tmp_path: Path, clock: Any) -> None:
         (tmp_path / "file").touch()
         for path in (tmp_path / "file", tmp_path / "file" / "journal"):
-            with pytest.raises(JournalError, match=r"file.*: (File exists|Not a directory)$"):
+            with pytest.raises(
+                JournalError, match=r"file(/journal: Not| is not) a directory$"
+            ):
                 Kept(path, clock)
+
+    def test_a_directory_of_somebody_else(self, tmp_path: Path, clock: Any) -> None:
+        (tmp_path / "report.txt").write_text("mine")
+        with pytest.raises(JournalError, match=r" is not empty and holds no journal$"):
+            Kept(tmp_path, clock)
+        assert [path.name for path in tmp_path.iterdir()] == ["report.txt"]
 
     def test_another_format(self, make: Make, tmp_path: Path, clock: Any) -> None:
         make().close()

@@ -340,6 +340,12 @@ def sealed(data: bytes) -> bytes:
     return data[:28] + checksum(data).to_bytes(4, "little") + data[32:]
 
 
+def varied(size: int, number: int) -> bytes:
+    """Return a message that can be compressed, but not to next to nothing."""
+    payload = random.Random(number).randbytes(min(size // 10, 1000)) * (size // 10)
+    return build_message(payload[: size - 32], source=20, sequence=number, timestamp=1)
+
+
 def compressed(plain: bytes) -> bytes:
     small = compress(sealed(plain))
     assert small is not None
@@ -375,7 +381,7 @@ def plain(size: int, number: int) -> Piece:
 
 
 def packed(size: int, number: int) -> Piece:
-    data = message(size, number)
+    data = varied(size, number)
     return Piece(compressed(data), ("message", data))
 
 
@@ -387,7 +393,7 @@ def spoilt(size: int, kind: int) -> Piece:
         Piece(of_domain_3(data), None, Rejection.DOMAIN),
         Piece(NO_FRAME, None, Rejection.COMPRESSION),
         Piece(compressed(of_domain_3(message(500))), None, Rejection.DOMAIN),
-        Piece(compressed(message(AT_MOST + 1)), None, Rejection.COMPRESSION),
+        Piece(compressed(varied(AT_MOST + 1, 0)), None, Rejection.COMPRESSION),
         Piece(CONTROL[:-1] + b"~", None, Rejection.CHECKSUM),
     ][kind]
 
@@ -486,7 +492,7 @@ class TestAside:
         assert receiver.messages == 4
 
     def test_an_expanded_one_overwrites_nothing_that_follows(self, feed: Any) -> None:
-        receiver, large = Talker(), message(AT_MOST, 7)
+        receiver, large = Talker(), varied(AT_MOST, 7)
         run = [*messages(3), large, *messages(20)]
         feed(receiver, b"".join([*run[:3], compressed(large), *run[4:]]))
         assert list(split(bytes(receiver.got))) == run

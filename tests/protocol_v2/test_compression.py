@@ -10,7 +10,9 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
+from alphapulse_relay.protocol_v2 import compression
 from alphapulse_relay.protocol_v2.compression import (
+    RATIO_MAX,
     WINDOW_MAX,
     compress,
     expand,
@@ -104,7 +106,7 @@ class TestCompress:
         assert expand(small, MAX) == plain
 
     def test_by_several_threads_at_once(self):
-        plain = [message(bytes([number]) * 100_000) for number in range(16)]
+        plain = [message(random.Random(number).randbytes(1000) * 100) for number in range(16)]
 
         def there_and_back(data: bytes) -> bytes:
             small = compress(data)
@@ -183,10 +185,22 @@ class TestExpand:
             tracemalloc.stop()
         assert peak < 2 * MAX
 
-    def test_such_a_frame_is_sound_but_for_its_size(self):
+    def test_such_a_frame_is_sound_but_for_its_size(self, monkeypatch):
+        monkeypatch.setattr(compression, "RATIO_MAX", 1 << 20)
         for claimed in (None, 4 << 17):
             data = framed(repeating(blocks=4, claimed=claimed))
             assert expand(data, MAX)[32:] == b"x" * (4 << 17)
+
+    def test_one_that_is_far_larger_than_its_frame(self):
+        sound, bomb = bytes(range(50)) * 100, bytes(100_000)
+        for payload, fits in ((sound, True), (bomb, False)):
+            frame = zstandard.ZstdCompressor().compress(payload)
+            assert (len(payload) <= RATIO_MAX * len(frame)) is fits
+            if fits:
+                assert expand(framed(frame), MAX)[32:] == payload
+            else:
+                refused(framed(frame))
+        assert compress(message(bomb)) is None, "or nobody would take it"
 
     def test_a_window_that_is_too_large(self):
         largest = WINDOW_MAX.bit_length() - 1

@@ -5,22 +5,23 @@ Knows which messages are wanted and where they go.
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
 import click
 
-from alphapulse_relay.cli.journal.files import journal_option, open_journal, tell_lost
-from alphapulse_relay.cli.layouts import (
-    TypeParameter,
-    layouts_option,
-    source_numbers,
-    type_numbers,
+from alphapulse_relay.cli.filters import Filter, filter_options
+from alphapulse_relay.cli.journal.files import (
+    entries_from,
+    journal_option,
+    open_journal,
+    tell_lost,
 )
-from alphapulse_relay.cli.tail import Filter
+from alphapulse_relay.cli.layouts import layouts_option, type_numbers
+from alphapulse_relay.cli.numbers import WholeNumber
 from alphapulse_relay.cli.times import since_option
-from alphapulse_relay.cli.words import examples, say, standard_output
+from alphapulse_relay.cli.words import cannot_write, examples, say, standard_output
 from alphapulse_relay.journal.reader import Journal
 from alphapulse_relay.protocol_v2.signals import SignalTable
 
@@ -43,30 +44,11 @@ from alphapulse_relay.protocol_v2.signals import SignalTable
 @click.option(
     "--from-position",
     "position",
-    type=click.IntRange(min=0),
+    type=WholeNumber(0),
     help="Only messages at this position of the journal or behind it.",
 )
-@click.option(
-    "--last",
-    type=click.IntRange(min=1),
-    help="Only the last so many messages; types and sources are looked at after that.",
-)
-@click.option(
-    "--type",
-    "-t",
-    "types",
-    type=TypeParameter(),
-    multiple=True,
-    help="Only messages with a TLV of these types: numbers or names, separated by commas.",
-)
-@click.option(
-    "--source",
-    "sources",
-    metavar="NUMBER",
-    multiple=True,
-    callback=source_numbers,
-    help="Only messages of these sources, separated by commas.",
-)
+@click.option("--last", type=WholeNumber(1), help="Only the last so many that match.")
+@filter_options
 @layouts_option
 def export(
     directory: Path,
@@ -91,7 +73,7 @@ def export(
     found = open_journal(directory)
     _warn_of_start(found, position)
     with _destination(output) as out:
-        for entry in found.entries(since=since, position=position, last=last):
+        for entry in entries_from(found, wanted, since=since, position=position, last=last):
             if wanted.admits(entry.message):
                 out.write(entry.message)
     tell_lost(found.lost)
@@ -115,6 +97,9 @@ def _destination(output: Path | None) -> Iterator[BinaryIO]:
         with new.open("xb") as file:
             yield file
         new.replace(output)
-    except BaseException:
-        new.unlink(missing_ok=True)
+    except BaseException as error:
+        with suppress(OSError):
+            new.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename == str(new):
+            raise cannot_write(output, error) from None
         raise

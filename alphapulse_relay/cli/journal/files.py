@@ -1,8 +1,9 @@
 """The way to a journal's files, and what to tell a person when they cannot be read.
 
-Knows the journal room and the words for what goes wrong with it.
+Knows the journal room, where to begin in it, and the words for what goes wrong with it.
 """
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,10 +14,11 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from alphapulse_relay.cli.connection import DEFAULT_SOCKET
-from alphapulse_relay.cli.numbers import counted
+from alphapulse_relay.cli.filters import EVERYTHING, Filter
+from alphapulse_relay.cli.numbers import MOST, counted
 from alphapulse_relay.cli.words import Failure, say
 from alphapulse_relay.journal.format import FormatError
-from alphapulse_relay.journal.reader import Journal, Lost
+from alphapulse_relay.journal.reader import Entry, Journal, Lost
 
 DEFAULT_JOURNAL = str(Path(DEFAULT_SOCKET).parent / "journal")
 _NAME_IT = "name the directory with --journal"
@@ -53,6 +55,23 @@ def open_journal(
         raise Failure(f"no permission to read {where}: its group may, join that") from None
     except FormatError as error:
         raise Failure(f"{error}: {_NAME_IT}" if "holds no" in str(error) else str(error)) from None
+
+
+def entries_from(
+    found: Journal, wanted: Filter, *, since: int | None, position: int | None, last: int | None
+) -> Iterator[Entry]:
+    """Yield the messages from a place on; ``last`` counts only what is wanted.
+
+    What is not wanted comes as well. The other places are those of :meth:`Journal.entries`.
+    """
+    if last is None or wanted == EVERYTHING:
+        return found.entries(since=since, position=position, last=last)
+    entries = found.entries(since=since, position=position)
+    matching = (each.position for each in entries if wanted.admits(each.message))
+    # More than all there are would not fit the queue's own limit, 63 bits.
+    positions = deque(matching, maxlen=min(last, found.messages))
+    found.lost.clear()  # whoever reads on from there comes upon it again
+    return found.entries(position=positions[0] if positions else MOST)
 
 
 @contextmanager

@@ -9,7 +9,9 @@ import click
 from click.core import ParameterSource
 
 from alphapulse_relay.cli.connection import connect, socket_option
+from alphapulse_relay.cli.filters import Filter, filter_options
 from alphapulse_relay.cli.layouts import layouts_option, type_numbers
+from alphapulse_relay.cli.numbers import WholeNumber
 from alphapulse_relay.cli.output import form_options, open_output
 from alphapulse_relay.cli.replay.account import Account, progress_bar
 from alphapulse_relay.cli.replay.sources import (
@@ -21,8 +23,7 @@ from alphapulse_relay.cli.replay.sources import (
 )
 from alphapulse_relay.cli.replay.target import Destination, Target
 from alphapulse_relay.cli.replay.timing import AT_ONCE, SpeedParameter, Timing
-from alphapulse_relay.cli.subscriber import MOST, ask_head
-from alphapulse_relay.cli.tail import Filter, filter_options
+from alphapulse_relay.cli.subscriber import ask_head
 from alphapulse_relay.cli.times import since_option
 from alphapulse_relay.cli.words import Failure, examples, say
 from alphapulse_relay.journal.reader import Lost
@@ -51,10 +52,10 @@ from alphapulse_relay.protocol_v2.signals import SignalTable
 @click.option(
     "--from-position",
     "position",
-    type=click.IntRange(0, MOST),
+    type=WholeNumber(0),
     help="Only messages at this position of the journal or behind it.",
 )
-@click.option("--last", type=click.IntRange(1, MOST), help="Only the last so many that match.")
+@click.option("--last", type=WholeNumber(1), help="Only the last so many that match.")
 @filter_options
 @click.option(
     "--speed",

@@ -3,7 +3,6 @@
 Knows what is asked for; neither where it goes nor when.
 """
 
-from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -11,9 +10,10 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from alphapulse_relay.cli.connection import closed
-from alphapulse_relay.cli.journal.files import open_journal
+from alphapulse_relay.cli.filters import Filter
+from alphapulse_relay.cli.journal.files import entries_from, open_journal
 from alphapulse_relay.cli.subscriber import REASONS, Wait, ask_head, new_core, start_of, subscribed
-from alphapulse_relay.cli.tail import NO_REASON, Filter
+from alphapulse_relay.cli.tail import NO_REASON
 from alphapulse_relay.cli.words import Failure
 from alphapulse_relay.client.core import Message, Missed, Synced
 from alphapulse_relay.journal.reader import Entry, Lost
@@ -120,17 +120,9 @@ class JournalSource:
 
     def _entries(self) -> Iterator[Entry]:
         asked = self._asked
-        if asked.last is None or asked.wanted == Filter(frozenset(), frozenset()):
-            return self._found.entries(since=asked.since, position=asked.position, last=asked.last)
-        return self._found.entries(position=self._start_of_last(asked.last))
-
-    def _start_of_last(self, number: int) -> int:
-        """Return where the last so many messages begin that are wanted."""
-        admits = self._asked.wanted.admits
-        matching = (each.position for each in self._found.entries() if admits(each.message))
-        positions = deque(matching, maxlen=number)
-        self._found.lost.clear()
-        return positions[0] if positions else self.head
+        return entries_from(
+            self._found, asked.wanted, since=asked.since, position=asked.position, last=asked.last
+        )
 
     def _missing(self, reached: int | None, position: int) -> Iterator[Lost]:
         """Yield what no file holds between two positions; None is where nobody asked to begin."""

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from alphapulse_relay.cli.filters import Filter
 from alphapulse_relay.cli.main import cli
 from alphapulse_relay.cli.replay.command import replay_items
 from alphapulse_relay.cli.replay.sources import Reached
 from alphapulse_relay.cli.replay.timing import Timing
-from alphapulse_relay.cli.tail import Filter
 from alphapulse_relay.protocol_v2.framing import split
 from alphapulse_relay.protocol_v2.header import build_message
 from tests.cli.conftest import COMMAND, PATIENCE, process, read_until, run

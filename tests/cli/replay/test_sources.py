@@ -2,8 +2,8 @@
 
 import pytest
 
+from alphapulse_relay.cli.filters import Filter
 from alphapulse_relay.cli.replay.sources import Asked, JournalSource, Reached, RelaySource
-from alphapulse_relay.cli.tail import Filter
 from alphapulse_relay.cli.words import Failure
 from alphapulse_relay.journal.reader import Lost
 from alphapulse_relay.protocol_v2.control import (
