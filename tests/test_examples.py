@@ -12,7 +12,7 @@ import pytest
 from alphapulse_relay.protocol_v2.control import SequenceSync, SyncState
 from tests.client.journal import EPOCH, Journal, messages, said
 from tests.client.scripted import Connection, ScriptedRelay, acknowledge, serves, serves_on
-from tests.support import PATIENCE, clean_environment
+from tests.support import PATIENCE, Relay, clean_environment
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 PROGRAMS = sorted(path.name for path in EXAMPLES.glob("*.py"))
@@ -83,6 +83,16 @@ def test_consumer_asyncio(path):
     with ScriptedRelay(path, serves(journal, 200), serves_on(journal)):
         told = run("consumer_asyncio.py", "--socket", path, "--count", 5)
     assert told == lines(1, 5)
+
+
+def test_program_of_the_document(tmp_path):
+    text = (EXAMPLES.parent / "docs" / "client.md").read_text()
+    program = tmp_path / "program.py"
+    program.write_text(text.partition("```python\n")[2].partition("```")[0])
+    with Relay() as relay:
+        told = run(str(program), relay.socket)
+    assert told[0].startswith("source 20 sequence ")
+    assert told[1:] == ["  type 22 0700010000000000000000000000" + "5f0100000000", "that is all"]
 
 
 @pytest.mark.parametrize("name", PROGRAMS)

@@ -37,9 +37,9 @@ class WholeNumber(click.ParamType[int]):
         """Read the number."""
         text = str(value)
         plain = text.isascii() and text.isdecimal() and len(text) <= len(str(MOST))
-        if plain and self._least <= int(text) <= MOST:
-            return int(text)
-        self.fail(f"{text!r} is not a whole number from {self._least} on", param, ctx)
+        if not plain or not self._least <= int(text) <= MOST:
+            self.fail(f"{text!r} is not a whole number from {self._least} on", param, ctx)
+        return int(text)
 
 
 def counted(number: int, noun: str, form: str = "") -> str:

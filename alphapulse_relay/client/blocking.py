@@ -167,9 +167,9 @@ class Client:
 
         Otherwise returns when a relay has answered and the kernel has it all; with
         ``acknowledge``, the client has it too, and sends it again on its next connection. What
-        comes meanwhile waits to be received.
-        Raises ``ValueError`` for what cannot be published (see :meth:`Core.publish`), and
-        ``TimeoutError`` after ``timeout`` seconds; it may be sent all the same then.
+        comes meanwhile waits to be received. Raises ``ValueError`` for what cannot be published
+        (see :meth:`Core.publish`), and ``TimeoutError`` after ``timeout`` seconds; it may be sent
+        all the same then.
         """
         self._core.check(message)
         deadline = Deadline(self._clock, timeout)
@@ -181,7 +181,7 @@ class Client:
             self._turn(deadline, reading=self._inbox_size < INBOX_MAX)
             if link is not self._session.link:
                 if self._acknowledge:
-                    break  # the next connection begins with it
+                    break  # it is due on the next connection
                 link = self._linked(deadline)
                 link.out += message
         if wait:

@@ -266,11 +266,8 @@ class TestRefusals:
         assert listening().may_pass(error, now=7.0) is passes
 
     def test_a_name_is_held_only_so_long_by_a_predecessor(self):
-        error, never, once = (
-            RelayError(ErrorMessage(ErrorCode.NAME_TAKEN, "")),
-            Core(ALL),
-            listening(),
-        )
+        error = RelayError(ErrorMessage(ErrorCode.NAME_TAKEN, ""))
+        never, once = Core(ALL), listening()
         times = [7.0, 7.0 + NAME_HELD - 0.01, 7.0 + NAME_HELD]
         assert [never.may_pass(error, now=now) for now in times] == [True, True, False]
         assert [once.may_pass(error, now=now) for now in times] == [True] * 3

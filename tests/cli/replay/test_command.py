@@ -58,7 +58,8 @@ class TestWhich:
 
     def test_since(self, kept):
         assert replayed(kept, "--since", "1h") == MESSAGES
-        assert replayed(kept, "--since", "2100-01-01") == []
+        assert replayed(kept, "--since", "0s") == []
+        assert replay(kept, "--since", "2100-01-01").returncode == 2
 
     def test_position(self, kept):
         position = sum(map(len, MESSAGES[:990]))
