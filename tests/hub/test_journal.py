@@ -313,9 +313,7 @@ class TestErrors:
     def test_a_file_in_place_of_the_directory(self, tmp_path: Path, clock: Any) -> None:
         (tmp_path / "file").touch()
         for path in (tmp_path / "file", tmp_path / "file" / "journal"):
-            with pytest.raises(
-                JournalError, match=r"file(/journal: Not| is not) a directory$"
-            ):
+            with pytest.raises(JournalError, match=r"file(/journal: Not| is not) a directory$"):
                 Kept(path, clock)
 
     def test_a_directory_of_somebody_else(self, tmp_path: Path, clock: Any) -> None:
