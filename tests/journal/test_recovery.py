@@ -309,6 +309,26 @@ def test_whatever_happens_nothing_wrong_is_served(seed):
     assert served(made, again) == kept
 
 
+def test_a_thousand_flipped_bits():
+    """One at a time, anywhere: it is reported, and costs no more than the message that it is in."""
+    draw = random.Random(1)
+    for _ in range(1000):
+        made = segment(20, draw.randint(1, 9))
+        if draw.random() < 0.6:
+            at = draw.randrange(made.used * 8)
+            flip(made.data, at)
+            position = made.header.start + at // 8
+            lost = [m for m in made.written if m.position <= position < m.position + len(m.data)]
+            assert len(lost) == 1
+        else:
+            records = (PAGE * 8, made.offset(len(made.records)) * 8)
+            flip(made.index, draw.randrange(*draw.choice([records, (0, 60 * 8)])))
+            lost = []
+        found = recovered(made)
+        assert found.damage
+        assert served(made, found) == [each for each in made.written if each not in lost]
+
+
 def test_verify_records_in_parts():
     made = segment()
     for number in (4, 5, 20):
