@@ -15,7 +15,7 @@ import pytest
 
 from alphapulse_relay.client.blocking import Client, follow
 from alphapulse_relay.client.core import NOTHING, Message, Missed
-from alphapulse_relay.client.errors import RelayError
+from alphapulse_relay.client.errors import RelayError, UnacknowledgedError
 from alphapulse_relay.protocol_v2.control import ErrorCode, Start, Subscribe, Wish
 from tests.soak.load import signal_message
 from tests.support import PATIENCE, Relay
@@ -181,8 +181,14 @@ class Life:
         return f"{way}: {len(self.seen)} messages"
 
     def _publish(self) -> None:
-        self.client.publish(signal_message(OWN, self.published), wait=True, timeout=PATIENCE)
+        self.client.publish(signal_message(OWN, self.published), timeout=PATIENCE)
         self.published += 1
+        while True:
+            try:
+                return self.client.flush(timeout=PATIENCE)
+            except UnacknowledgedError:  # more has come than it keeps: that is to be taken first
+                for _ in range(10_000):
+                    self._take()
 
     def _take(self) -> None:
         """Receive one message; a name that a new client does not get at once is asked for again."""
