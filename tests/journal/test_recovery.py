@@ -434,6 +434,43 @@ class TestDirectory:
             assert file.stat().st_size == size
 
 
+@pytest.mark.parametrize("each", [1, 4])
+def test_messages_cut_off_at_every_byte_of_the_last_two(tmp_path: Path, each):
+    """Appended one by one, or together: all that are whole before the cut are served."""
+    made = segment(20, each)
+    save(tmp_path, made)
+    path = data_path(tmp_path, 0)
+    whole = path.read_bytes()
+    begin = made.written[-2].position - made.header.start
+    for end in range(begin, made.used):
+        path.write_bytes(whole[:end])
+        found = recover(tmp_path, writable=False, verify="last")
+        (first,) = found.segments
+        made.data = bytearray(found.maps[0].data)
+        cut = whole[:end].ljust(len(whole), b"\0")  # a byte that is 0 is none that was lost
+        kept = [one for one in made.written if cut.startswith(one.data, one.position - 1000)]
+        assert all(one in kept for one in made.written[:-2])
+        assert served(made, first) == kept, end
+        assert found.damage, end
+        assert first.stop == made.stop, "no position is given twice"
+
+
+@pytest.mark.parametrize("each", [1, 4])
+def test_an_index_cut_off_at_every_byte_of_the_last_two_records(tmp_path: Path, each):
+    made = segment(20, each)
+    save(tmp_path, made)
+    path = index_path(tmp_path, 0)
+    whole = path.read_bytes()
+    records = len(made.records)
+    for end in range(made.offset(records - 2), made.offset(records)):
+        path.write_bytes(whole[:end])
+        found = recover(tmp_path, writable=False, verify="last")
+        (first,) = found.segments
+        made.data = bytearray(found.maps[0].data)
+        assert served(made, first) == made.written, end
+        assert found.damage, end
+
+
 @pytest.mark.parametrize("last", [True, False])
 @pytest.mark.parametrize("path", [data_path, index_path])
 def test_a_file_cut_anywhere(tmp_path: Path, path, last):
