@@ -296,10 +296,12 @@ class TestPlace:
         assert not file.exists()
         assert Place(file).written is None
 
-    def test_without_a_file(self):
+    def test_without_a_file(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
         place = Place(None)
         place.written = Bookmark(1, 2, 3, 4)
         place.save()
+        assert list(tmp_path.iterdir()) == []
 
     def test_what_is_no_bookmark(self, tmp_path):
         (tmp_path / "mark").write_text("7")

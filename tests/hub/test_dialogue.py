@@ -452,8 +452,12 @@ class TestNotAtHand:
 
     def test_who_leaves_meanwhile(self, hub: Hub) -> None:
         consumer, _, fetched = self.ask(hub, Subscribe(start=Start.POSITION))
+        received = consumer.received
         consumer.lose()
         fetched.finish()
+        assert consumer.received == received, "sent to who is gone"
+        assert hub.counters.ended[Ending.CLOSED] == 1
+        assert hub.counters.ended[Ending.FAULT] == 0
 
     def test_while_the_relay_leaves(self, hub: Hub) -> None:
         consumer, sent, fetched = self.ask(hub, Subscribe(start=Start.POSITION))

@@ -7,6 +7,7 @@ import pytest
 
 from alphapulse_relay.hub import subscription
 from alphapulse_relay.hub.log import ANONYMOUS
+from alphapulse_relay.hub.peer import Ending
 from alphapulse_relay.hub.subscription import (
     COMPRESSED_SIZE,
     Compressor,
@@ -157,7 +158,9 @@ class TestCompressed:
         asking.send(ZSTD)
         asking.take(10)
         publisher.send(LARGE)
+        assert 0 < len(asking.received) < len(LARGE)
         asking.lose()
+        assert hub.counters.ended == {**dict.fromkeys(Ending, 0), Ending.CLOSED: 1}
 
     def test_what_grows_by_it_stays_plain(self) -> None:
         log = memory_log()

@@ -68,7 +68,6 @@ def test_at_a_rate(listener):
     made, readers = direct(listener, rate=500)
     published, reports = run(made, listener)
     assert published.messages == 60  # in the warm-up of 0.02 s and in 0.1 s
-    assert published.late >= 0
     for reader in readers:
         assert reader.sequences == [HELLO, *range(1, 61), END]
     assert reports == []  # to no relay
