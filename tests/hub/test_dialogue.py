@@ -236,6 +236,14 @@ class TestFaults:
         assert hub.counters.ended[Ending.UNREAD] == 1
         assert consumer.transport.disconnected
 
+    def test_what_comes_at_once_is_answered_at_once(self, hub: Hub) -> None:
+        """A flood of small words costs no send for each."""
+        consumer = hub.connect()
+        with mock.patch.object(consumer.transport, "send", wraps=consumer.transport.send) as send:
+            consumer.send(control(Heartbeat(1, 0)) * 100 + UNKNOWN * 3)
+        assert send.call_count == 1
+        assert [type(each) for each in said(consumer)] == [Heartbeat, *[ErrorMessage] * 3]
+
     def test_in_the_middle_of_a_message(self, hub: Hub) -> None:
         publisher, consumer = hub.connect(), hub.connect(room=30)
         publisher.send(*(sent := messages(2)))

@@ -457,6 +457,15 @@ class TestDrain:
         drain.look()
         assert sender.closed
 
+    def test_does_not_wait_for_a_publisher_that_has_never_read(self, hub: Hub) -> None:
+        publisher, other = hub.connect(room=10), hub.connect()
+        publisher.send(message())
+        other.send(*messages(3))
+        assert publisher.protocol.state is State.BEHIND
+        drain = hub.drain()
+        drain.look()
+        assert drain.done
+
     def test_does_not_wait_for_the_muted(self, hub: Hub) -> None:
         sender, client = hub.connect(), hub.connect(room=10)
         sender.send(message())

@@ -1,6 +1,7 @@
 """The journal: a log in files, over restarts, kills, full disks and damage."""
 
 import errno
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -538,6 +539,16 @@ class TestFailingSync:
         assert kept.in_files
         assert kept.journal.acknowledged(kept.log.head) == kept.log.head
         kept.check()
+
+    def test_so_it_does_when_somebody_has_removed_the_files(
+        self, make: Make, tmp_path: Path
+    ) -> None:
+        kept = make(every=ALWAYS)
+        shutil.rmtree(tmp_path / "journal")
+        kept.append()
+        kept.settle()
+        assert "somebody has removed its files" in str(kept.journal.failure)
+        assert not kept.journal.durable
 
     def test_a_slow_disk_that_fails_holds_nobody(self, make: Make) -> None:
         kept = make(every=1.0)
