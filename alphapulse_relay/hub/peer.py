@@ -35,6 +35,12 @@ class Ending(StrEnum):
     """The peer asks and asks, and does not read the answers."""
     UNDURABLE = "undurable"
     """The peer wants to be told what is on the disk, and the disk has failed."""
+    UNRESPONSIVE = "unresponsive"
+    """A WebSocket peer that does not answer a ping."""
+    VIOLATION = "violation"
+    """A WebSocket peer that breaks that protocol (RFC 6455), or sends text."""
+    OVERSIZED = "oversized"
+    """A WebSocket peer that sends a larger frame or message than is taken."""
     SHUTDOWN = "shutdown"
     """The relay is leaving."""
     FAULT = "fault"
@@ -46,6 +52,20 @@ class Refusal(StrEnum):
 
     TOO_MANY_PEERS = "too_many_peers"
     """As many as ``--max-peers`` allows are connected."""
+    TOO_MANY_WEB_CONNECTIONS = "too_many_web_connections"
+    """The side port has as many connections, or WebSocket peers, as it takes."""
+    TIMEOUT = "timeout"
+    """A connection to the side port did not send a whole request in time."""
+    STALLED = "stalled"
+    """A connection to the side port does not read what it asked for."""
+    HOST = "host"
+    """A request to the side port names a host that this is not: another page's, maybe."""
+    ORIGIN = "origin"
+    """A page of another origin asks for a WebSocket."""
+    TOKEN = "token"
+    """The side port needs a token, and got none or a wrong one."""
+    REQUEST = "request"
+    """A request for a WebSocket that is none, or asks for what cannot be had."""
 
 
 class Miss(StrEnum):

@@ -21,6 +21,8 @@ class Rejection(StrEnum):
     """The payload is marked as compressed and cannot be expanded, or not within the limit."""
     CONTROL = "control"
     """A control message that cannot be read, or asks for what cannot be had."""
+    READ_ONLY = "read_only"
+    """It came from a WebSocket peer that may only read."""
     TORN = "torn"
     """The connection ended inside the message."""
 
