@@ -101,7 +101,7 @@ class Pace:
         "signal-relay send recorded.v2 --rate 1000",
         "zcat day.v2.gz | signal-relay send -",
         "signal-relay send --type 21 --field net_profit_usd_q8=12.5 --field priority=1",
-        "signal-relay send --type SignalIdentity --source 21 --rate 10 --count 0",
+        "signal-relay send --type SignalIdentity --source 21 --rate 10",
     ),
 )
 @click.argument("files", nargs=-1, type=InputFile(), metavar="[FILE]...")
@@ -122,7 +122,7 @@ class Pace:
     "--count",
     "-n",
     type=click.IntRange(min=0),
-    show_default="1",
+    show_default="1, with --rate 0",
     help="How many to build; 0: until Ctrl-C.",
 )
 @click.option(
@@ -153,7 +153,8 @@ def send(
     """
     if type_text is not None and not files:
         payload = _payload(type_text, fields, table)
-        number = 1 if count is None else count or None
+        wanted = count if count is not None else int(rate is None)
+        number = wanted or None
         chosen = STRATEGY_SOURCE if source is None else source
 
         def built(publisher: Publisher) -> Iterator[Piece]:

@@ -141,8 +141,9 @@ class TestBuilt:
         (document,) = self.build(relay, 1, *options)
         assert [tlv["hex"] for tlv in document["tlvs"]] == ["0x09"]
 
-    def test_until_interrupted(self, relay):
-        command = [*COMMAND, "send", "-t", "22", "-n", "0", "--rate", "500", "-s", relay.path]
+    @pytest.mark.parametrize("options", [["-n", "0"], ["--rate", "500"]])
+    def test_until_interrupted(self, relay, options):
+        command = [*COMMAND, "send", "-t", "22", *options, "-s", relay.path]
         with relay.consumer("--raw") as tail, process(command, stderr=subprocess.PIPE) as send:
             header = Header.unpack(os.read(tail.stdout.fileno(), 32))
             assert header.sequence == 1
