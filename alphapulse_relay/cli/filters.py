@@ -9,8 +9,8 @@ from typing import Any
 
 import click
 
-from alphapulse_relay.cli import render
 from alphapulse_relay.cli.layouts import TypeParameter, source_numbers
+from alphapulse_relay.protocol_v2.document import read_contents
 from alphapulse_relay.protocol_v2.header import Header
 
 
@@ -30,7 +30,7 @@ class Filter:
             return False
         if not self.types:
             return True
-        tlvs = render.read_contents(message, header).tlvs
+        tlvs = read_contents(message, header).tlvs
         return any(tlv.type in self.types for tlv in tlvs)
 
 

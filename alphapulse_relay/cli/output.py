@@ -14,7 +14,6 @@ from rich.console import Console
 
 from alphapulse_relay.cli import render
 from alphapulse_relay.cli.words import standard_output
-from alphapulse_relay.protocol_v2.header import Header
 from alphapulse_relay.protocol_v2.signals import SignalTable
 
 FLUSH_SECONDS = 1.0
@@ -113,12 +112,10 @@ def _text(table: SignalTable, as_json: bool, with_hex: bool) -> Show:
     colour = console.color_system is not None and not console.no_color
 
     def text(message: bytes) -> bytes:
-        header = Header.unpack(message)
-        contents = render.read_contents(message, header)
         if as_json:
-            shown = render.json_line(message, header, contents, table)
+            shown = render.json_line(message, table)
         else:
-            shown = render.line(header, contents, table, colour=colour)
+            shown = render.line(message, table, colour=colour)
         dump = f"\n{render.dump(message)}" if with_hex else ""
         return f"{shown}{dump}\n".encode()
 

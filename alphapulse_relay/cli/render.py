@@ -5,49 +5,20 @@ Knows the wire and the signal table; neither where messages come from nor where 
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import UTC, datetime
 
 import click
 
-from alphapulse_relay.cli.numbers import counted
-from alphapulse_relay.protocol_v2.errors import WireError
-from alphapulse_relay.protocol_v2.header import Domain, Flags, Header
-from alphapulse_relay.protocol_v2.signals import Signal, SignalTable
-from alphapulse_relay.protocol_v2.tlv import TLV, parse_tlvs
+from alphapulse_relay.protocol_v2.document import describe, read_contents, time_text
+from alphapulse_relay.protocol_v2.header import Domain, Header
+from alphapulse_relay.protocol_v2.signals import SignalTable
+from alphapulse_relay.protocol_v2.tlv import TLV
 
 HEX_SHOWN = 32
 """Bytes of an undecoded value in a line for people; values are up to 64 KiB long."""
 DUMP_WIDTH = 16
 """Bytes in a line of a dump."""
-_NS = 1_000_000_000
 
 Paint = Callable[..., str]
-
-
-@dataclass(frozen=True)
-class Contents:
-    """The TLVs of a message, or ``fault``: why they cannot be read."""
-
-    tlvs: tuple[TLV, ...]
-    fault: str | None = None
-
-
-def read_contents(message: bytes, header: Header) -> Contents:
-    """Return the TLVs of a whole message."""
-    if not header.legacy and header.flags & Flags.ZSTD:
-        return Contents((), f"compressed with zstd, {counted(header.payload_size, 'byte')}")
-    try:
-        return Contents(tuple(parse_tlvs(message)))
-    except WireError as error:
-        return Contents((), str(error))
-
-
-def time_text(timestamp: int, digits: int = 9) -> str:
-    """Return nanoseconds since the epoch as UTC text (RFC 3339) with so many decimals."""
-    seconds, nanoseconds = divmod(timestamp, _NS)
-    fraction = f"{nanoseconds:09}"[:digits]
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{fraction}Z"
 
 
 def plain(text: str, **_style: object) -> str:
@@ -55,8 +26,10 @@ def plain(text: str, **_style: object) -> str:
     return text
 
 
-def line(header: Header, contents: Contents, table: SignalTable, *, colour: bool) -> str:
+def line(message: bytes, table: SignalTable, *, colour: bool) -> str:
     """Return a message as one line: time, source, sequence, and each TLV's name and fields."""
+    header = Header.unpack(message)
+    contents = read_contents(message, header)
     paint: Paint = click.style if colour else plain
     parts = [
         paint(time_text(header.timestamp, 6) if header.timestamp else "no time", dim=True),
@@ -90,31 +63,9 @@ def _shortened(value: bytes) -> str:
     return f"0x{value[:HEX_SHOWN].hex()}… ({len(value)} bytes)"
 
 
-def json_line(message: bytes, header: Header, contents: Contents, table: SignalTable) -> str:
-    """Return a message as one JSON object in one line.
-
-    The header's fields are exact integers. ``source`` and ``flags`` are the bytes at offsets 6 and
-    7 as they stand; ``publisher`` is the source that also holds for legacy writers.
-    """
-    document = {
-        "time": time_text(header.timestamp),
-        "publisher": header.publisher,
-        **header._asdict(),
-        "legacy": header.legacy,
-        "message_size": len(message),
-        "tlvs": [_tlv_document(tlv, table.decode(tlv)) for tlv in contents.tlvs],
-        "fault": contents.fault,
-    }
-    return json.dumps(document, ensure_ascii=False)
-
-
-def _tlv_document(tlv: TLV, signal: Signal) -> dict[str, object]:
-    return {
-        "type": signal.type,
-        "name": signal.name,
-        "fields": signal.fields,
-        "hex": f"0x{tlv.value.hex()}",
-    }
+def json_line(message: bytes, table: SignalTable) -> str:
+    """Return a message as one JSON object in one line."""
+    return json.dumps(describe(message, table), ensure_ascii=False)
 
 
 def dump(message: bytes) -> str:

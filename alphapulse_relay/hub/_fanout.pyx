@@ -157,6 +157,10 @@ cdef class FanOut:
         self.arrays = []
         self.counters.types = <uint64_t *>self.array_memory(counters.types)
         self.counters.malformed = <uint64_t *>self.array_memory(counters.malformed)
+        self.counters.sources = <uint64_t *>self.array_memory(counters.sources)
+        self.counters.sequences = <uint64_t *>self.array_memory(counters.sequences)
+        self.counters.missing = <uint64_t *>self.array_memory(counters.sequences_missing)
+        self.counters.repeated = <uint64_t *>self.array_memory(counters.sequences_repeated)
         self.fill_histogram(&self.counters.age, counters.age)
         self.fill_histogram(&self.forward, counters.forward)
 

@@ -17,9 +17,13 @@ FORWARD_BOUNDS = (
 AGE_BOUNDS = (1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1, 0.2, 0.5, 1, 2, 5, 10, 60)
 """Seconds: from a signal that was just made to one that nobody should trade on."""
 
-_COUNTED_FIELDS = struct.Struct("<5xB10xQI")
-"""version, timestamp, payload_size: the header's fields that are counted by."""
+SOURCES = 256
+"""How many publishers there may be: the header has a byte for their number."""
+_COUNTED_FIELDS = struct.Struct("<5xBBxQQI")
+"""version, source, sequence, timestamp, payload_size: the header's fields that are counted by."""
 _NS = 1_000_000_000
+_COUNT_MAX = (1 << 64) - 1
+"""What a count of 64 bits holds. It wraps: made-up sequence numbers may miss more than that."""
 
 
 class Histogram:
@@ -65,20 +69,29 @@ class Counters:
         """Messages that hold a TLV of the type which is the index."""
         self.malformed = zeros(1)
         """One number: messages whose TLVs could not all be read."""
+        self.sources = zeros(SOURCES)
+        """Messages, by publisher: the index here and in the next three."""
+        self.sequences = zeros(SOURCES)
+        """The highest sequence number since it began anew: with 1, or 0, which stands for none."""
+        self.sequences_missing = zeros(SOURCES)
+        """Sequence numbers that were jumped over."""
+        self.sequences_repeated = zeros(SOURCES)
+        """Messages whose sequence number was not above the highest."""
         self.forward = Histogram(FORWARD_BOUNDS)
         """Seconds from the receipt of a chunk to the last write of it to a peer that is live."""
         self.age = Histogram([bound * _NS for bound in AGE_BOUNDS])
         """Nanoseconds between a message's timestamp and its receipt."""
 
     def count(self, run: memoryview, now: int) -> None:
-        """Count what is in a run of accepted messages, and how old they are.
+        """Count what is in a run of accepted messages, whose they are, and how old.
 
         It was received at ``now``, in nanoseconds since the epoch.
         """
-        start, types, age_sum = 0, self.types, 0
+        start, age_sum = 0, 0
+        types, sources, sequences = self.types, self.sources, self.sequences
         age_bounds, age_counts = self.age.bounds, self.age.counts
         while start < len(run):
-            version, timestamp, size = _COUNTED_FIELDS.unpack_from(run, start)
+            version, source, sequence, timestamp, size = _COUNTED_FIELDS.unpack_from(run, start)
             start += HEADER_SIZE
             stop = start + size
             # Nearly all messages hold one standard TLV: those are not worth a walk.
@@ -91,12 +104,29 @@ class Counters:
                 types[run[start]] += 1
             elif size:
                 self._count_types(run, start, stop, legacy=version != VERSION)
+            publisher = source if version == VERSION else version
+            sources[publisher] += 1
+            if sequence == sequences[publisher] + 1:  # nearly always
+                sequences[publisher] = sequence
+            else:
+                self._count_jump(publisher, sequence)
             if timestamp:
                 age = now - timestamp if now > timestamp else 0
                 age_counts[bisect_left(age_bounds, age)] += 1
                 age_sum += age
             start = stop
         self.age.sum[0] += age_sum
+
+    def _count_jump(self, publisher: int, number: int) -> None:
+        """Count a sequence number that does not follow on the highest."""
+        last = self.sequences[publisher]
+        if 1 < number <= last:
+            self.sequences_repeated[publisher] += 1
+            return
+        if 0 < last < number:
+            missing = self.sequences_missing[publisher] + number - last - 1
+            self.sequences_missing[publisher] = missing & _COUNT_MAX
+        self.sequences[publisher] = number
 
     def _count_types(self, run: memoryview, start: int, stop: int, *, legacy: bool) -> None:
         walk = legacy_spans if legacy else spans

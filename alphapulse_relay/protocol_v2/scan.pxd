@@ -19,6 +19,10 @@ cdef extern from "scan.h":
         uint64_t *types
         uint64_t *malformed
         scan_histogram age
+        uint64_t *sources
+        uint64_t *sequences
+        uint64_t *missing
+        uint64_t *repeated
     size_t scan_skim(const uint8_t *, size_t, const scan_rules *, size_t *) noexcept nogil
     bint scan_may_begin(const uint8_t *, size_t, const scan_rules *, size_t) noexcept nogil
     void scan_count(const uint8_t *, size_t, int64_t, const scan_counters *) noexcept nogil

@@ -10,6 +10,7 @@ import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from importlib import resources
+from types import MappingProxyType
 from typing import Any, NamedTuple, Self
 
 from alphapulse_relay.protocol_v2.tlv import EXTENDED, EXTENDED_MAX, TLV
@@ -41,9 +42,11 @@ class Signal(NamedTuple):
 class Kind(NamedTuple):
     """How one field lies on the wire: its bytes, and how they are shown and read.
 
-    ``read`` takes what ``show`` gives, as text; its ``ValueError`` says what is accepted.
+    ``name`` is what a table calls it. ``read`` takes what ``show`` gives, as text; its
+    ``ValueError`` says what is accepted.
     """
 
+    name: str
     size: int
     show: Callable[[bytes], int | str]
     read: Callable[[str], bytes]
@@ -64,7 +67,8 @@ class SignalTable:
     """Layouts by TLV type. Never changes: :meth:`extended` gives a new one."""
 
     def __init__(self, layouts: Mapping[int, Layout]) -> None:
-        self._layouts = dict(layouts)
+        self.layouts: Mapping[int, Layout] = MappingProxyType(dict(layouts))
+        """All of it; a view."""
 
     @classmethod
     def builtin(cls) -> Self:
@@ -78,7 +82,7 @@ class SignalTable:
         ``origin`` is the file's name for the message of the :class:`LayoutError` that is raised
         if the text is not such a table.
         """
-        layouts = dict(self._layouts)
+        layouts = dict(self.layouts)
         for key, entry in _parse(text, origin).items():
             where = f"{origin}: type {key if key.isdecimal() else repr(key)}"
             layouts[_type_number(key, where)] = _layout(entry, layouts, where)
@@ -86,11 +90,11 @@ class SignalTable:
 
     def name(self, tlv_type: int) -> str:
         """Return the type's name; "type 24" for one that is not in the table."""
-        return self._layouts[tlv_type].name if tlv_type in self._layouts else f"type {tlv_type}"
+        return self.layouts[tlv_type].name if tlv_type in self.layouts else f"type {tlv_type}"
 
     def decode(self, tlv: TLV) -> Signal:
         """Return the TLV's fields, or its value as hex where no layout fits it."""
-        layout = self._layouts.get(tlv.type)
+        layout = self.layouts.get(tlv.type)
         if layout is None or not layout.size <= len(tlv.value) <= layout.size_max:
             return Signal(self.name(tlv.type), tlv.type, {}, _hex(tlv.value))
         fields, start = {}, 0
@@ -106,7 +110,7 @@ class SignalTable:
         Each field's text is what :meth:`decode` shows; of an amount, the last decimals may be left
         out. Raises ``ValueError``, one line that names the field and what is accepted.
         """
-        layout = self._layouts.get(tlv_type)
+        layout = self.layouts.get(tlv_type)
         if layout is None or not layout.fields:
             raise ValueError(f"the fields of {self.name(tlv_type)} are not known")
         shown = [name for name, kind in layout.fields.items() if not kind.hidden]
@@ -127,13 +131,13 @@ def _value(name: str, kind: Kind, values: Mapping[str, str]) -> bytes:
 def _kind(text: str) -> Kind | None:
     """Return the kind that a table calls ``text``."""
     if match := re.fullmatch(r"([ui])(8|16|32|64|128)", text):
-        return _integer(int(match[2]), signed=match[1] == "i")
+        return _integer(text, int(match[2]), signed=match[1] == "i")
     if match := re.fullmatch(r"(bytes|reserved):([1-9][0-9]{0,4})", text):
-        return _raw(int(match[2]), hidden=match[1] == "reserved")
-    return {"address": _raw(20), "usd_q8": _usd_q8()}.get(text)
+        return _raw(text, int(match[2]), hidden=match[1] == "reserved")
+    return {"address": _raw("address", 20), "usd_q8": _usd_q8()}.get(text)
 
 
-def _integer(bits: int, *, signed: bool) -> Kind:
+def _integer(name: str, bits: int, *, signed: bool) -> Kind:
     size = bits // 8
     low, high = (-(1 << bits - 1), (1 << bits - 1) - 1) if signed else (0, (1 << bits) - 1)
 
@@ -147,11 +151,11 @@ def _integer(bits: int, *, signed: bool) -> Kind:
             return int(text).to_bytes(size, "little", signed=signed)
         raise ValueError(f"an integer from {low} to {high}")
 
-    return Kind(size, show, read)
+    return Kind(name, size, show, read)
 
 
 def _usd_q8() -> Kind:
-    integer = _integer(64, signed=True)
+    integer = _integer("i64", 64, signed=True)
 
     def show(value: bytes) -> str:
         number = int(integer.show(value))
@@ -165,16 +169,16 @@ def _usd_q8() -> Kind:
         except ValueError:
             raise ValueError(f"US dollars, {Q8_RANGE}") from None
 
-    return Kind(integer.size, show, read)
+    return Kind("usd_q8", integer.size, show, read)
 
 
-def _raw(size: int, *, hidden: bool = False) -> Kind:
+def _raw(name: str, size: int, *, hidden: bool = False) -> Kind:
     def read(text: str) -> bytes:
         if len(text) == 2 + 2 * size and re.fullmatch("0[xX][0-9a-fA-F]*", text):
             return bytes.fromhex(text[2:])
         raise ValueError(f"0x and {2 * size} hex digits")
 
-    return Kind(size, _hex, read, hidden)
+    return Kind(name, size, _hex, read, hidden)
 
 
 def _hex(value: bytes) -> str:

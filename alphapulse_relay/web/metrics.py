@@ -87,6 +87,7 @@ class HubCollector(Collector):
             counters.missed.items(),
         )
         yield self._types()
+        yield from self._publishers()
 
     def _types(self) -> Metric:
         counters = self._hub.counters
@@ -97,6 +98,24 @@ class HubCollector(Collector):
             "type",
             [*by_type, ("malformed", counters.malformed[0])],
         )
+
+    def _publishers(self) -> Iterator[Metric]:
+        counters = self._hub.counters
+        for name, help_text, counts in (
+            ("source_messages", "Accepted messages, by their publisher's number", counters.sources),
+            (
+                "sequence_missing",
+                "Sequence numbers that a publisher's accepted messages jumped over",
+                counters.sequences_missing,
+            ),
+            (
+                "sequence_repeated",
+                "Accepted messages whose sequence number is not above the publisher's highest",
+                counters.sequences_repeated,
+            ),
+        ):
+            by_source = ((str(number), count) for number, count in enumerate(counts) if count)
+            yield _by_label(name, help_text, "source", by_source)
 
     def _connections(self) -> Iterator[Metric]:
         hub, counters = self._hub, self._hub.counters

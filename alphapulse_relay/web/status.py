@@ -4,14 +4,20 @@ Its shape is told in ``docs/operations.md``; keys are only ever added.
 """
 
 import os
+import pwd
 import time
+from functools import lru_cache
 from typing import Any
 
 from alphapulse_relay import __version__
+from alphapulse_relay.hub.counters import Counters
 from alphapulse_relay.hub.factory import BUILD, Departure, SignalRelayFactory
 from alphapulse_relay.hub.peer import Identity, Peer, State
 from alphapulse_relay.protocol_v2.control import Subscribe
 from alphapulse_relay.web.journal import fsync_of, journal_of, segments_of
+
+USERS_KEPT = 1000
+"""Users whose names are remembered: to look one up may take a question over the network."""
 
 
 class Status:
@@ -60,6 +66,18 @@ def _counters(hub: SignalRelayFactory) -> dict[str, Any]:
         "tlv_messages": {str(number): n for number, n in enumerate(counters.types) if n},
         "malformed": counters.malformed[0],
         "held_seconds": hub.pace.held_seconds,
+        "sources": {str(number): n for number, n in enumerate(counters.sources) if n},
+        "sequences": _sequences(counters),
+    }
+
+
+def _sequences(counters: Counters) -> dict[str, dict[str, int]]:
+    """Return what the numbers of publishers tell, of those that are not in perfect order."""
+    found = zip(counters.sequences_missing, counters.sequences_repeated, strict=True)
+    return {
+        str(number): {"missing": missing, "repeated": repeated}
+        for number, (missing, repeated) in enumerate(found)
+        if missing or repeated
     }
 
 
@@ -91,6 +109,15 @@ def _journal(hub: SignalRelayFactory) -> dict[str, Any] | None:
     }
 
 
+@lru_cache(USERS_KEPT)
+def _user(uid: int | None) -> str | None:
+    """Return the user's name, None for one without."""
+    try:
+        return None if uid is None else pwd.getpwuid(uid).pw_name
+    except (KeyError, OverflowError):
+        return None
+
+
 def _identity(identity: Identity) -> dict[str, Any]:
     return {
         "number": identity.number,
@@ -98,6 +125,7 @@ def _identity(identity: Identity) -> dict[str, Any]:
         "pid": identity.pid,
         "uid": identity.uid,
         "gid": identity.gid,
+        "user": _user(identity.uid),
         "name": identity.program,
         "address": identity.address,
     }
@@ -117,6 +145,7 @@ def _peer(peer: Peer, now: float) -> dict[str, Any]:
         "bytes_out": peer.cursor.bytes_out,
         "position": None if peer.cursor.away else peer.cursor.position,
         "bytes_behind": peer.cursor.behind,
+        "queued_bytes": peer.queued,
         "messages_missed": peer.cursor.missing if peer.state is State.MUTED else 0,
     }
 

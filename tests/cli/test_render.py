@@ -3,14 +3,14 @@
 import json
 
 import click
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alphapulse_relay.cli.render import Contents, dump, json_line, line, read_contents, time_text
+from alphapulse_relay.cli.render import dump, json_line, line
+from alphapulse_relay.protocol_v2.document import describe
 from alphapulse_relay.protocol_v2.header import Header, build_message
 from alphapulse_relay.protocol_v2.signals import SignalTable
-from alphapulse_relay.protocol_v2.tlv import TLV, build_tlv
+from alphapulse_relay.protocol_v2.tlv import build_tlv
 
 TABLE = SignalTable.builtin()
 IDENTITY = build_tlv(22, TABLE.encode(22, {"signal_id": "18446744073709551615", "chain_id": "137"}))
@@ -22,27 +22,7 @@ def message(payload: bytes, **fields: int) -> bytes:
 
 
 def as_line(text: bytes, *, colour: bool = False) -> str:
-    header = Header.unpack(text)
-    return line(header, read_contents(text, header), TABLE, colour=colour)
-
-
-def as_json(text: bytes) -> dict[str, object]:
-    header = Header.unpack(text)
-    return json.loads(json_line(text, header, read_contents(text, header), TABLE))
-
-
-class TestTime:
-    @pytest.mark.parametrize(
-        ("timestamp", "digits", "text"),
-        [
-            (0, 9, "1970-01-01T00:00:00.000000000Z"),
-            (TIME, 9, "2025-08-26T00:00:00.001002003Z"),
-            (TIME, 6, "2025-08-26T00:00:00.001002Z"),
-            ((1 << 64) - 1, 9, "2554-07-21T23:34:33.709551615Z"),
-        ],
-    )
-    def test_text(self, timestamp, digits, text):
-        assert time_text(timestamp, digits) == text
+    return line(text, TABLE, colour=colour)
 
 
 class TestLine:
@@ -89,63 +69,11 @@ class TestLine:
         assert as_line(message(payload, source=source, flags=flags)).isprintable()
 
 
-class TestJson:
-    def test_document(self):
-        text = message(IDENTITY, sequence=(1 << 64) - 1)
-        assert as_json(text) == {
-            "time": "2025-08-26T00:00:00.001002003Z",
-            "publisher": 20,
-            "domain": 2,
-            "version": 1,
-            "source": 20,
-            "flags": 0,
-            "sequence": 18446744073709551615,
-            "timestamp": TIME,
-            "payload_size": 22,
-            "checksum": Header.unpack(text).checksum,
-            "legacy": False,
-            "message_size": 54,
-            "tlvs": [
-                {
-                    "type": 22,
-                    "name": "SignalIdentity",
-                    "fields": {
-                        "strategy_id": 0,
-                        "signal_id": "18446744073709551615",
-                        "signal_nonce": 0,
-                        "confidence": 0,
-                        "chain_id": 137,
-                    },
-                    "hex": f"0x{IDENTITY[2:].hex()}",
-                }
-            ],
-            "fault": None,
-        }
-
-    def test_malformed(self):
-        document = as_json(message(b"\x15"))
-        assert document["tlvs"] == []
-        assert document["fault"] == "tlv at byte 32: a TLV header is cut short"
-
-    @given(
-        st.lists(st.tuples(st.integers(0, 254), st.binary(max_size=300)), max_size=4),
-        st.integers(0, 255),
-        st.integers(0, (1 << 64) - 1),
-        st.integers(0, (1 << 64) - 1),
-        st.integers(0, 127).map(lambda bits: bits << 1),
-    )
-    def test_holds_all_that_the_message_holds(self, tlvs, source, sequence, timestamp, flags):
-        payload = b"".join(build_tlv(number, value) for number, value in tlvs)
-        text = message(payload, source=source, sequence=sequence, timestamp=timestamp, flags=flags)
-        document = as_json(text)
-        values = [(tlv["type"], bytes.fromhex(tlv["hex"][2:])) for tlv in document["tlvs"]]
-        header = Header(*(document[name] for name in Header._fields))
-        assert header.pack() + b"".join(build_tlv(*value) for value in values) == text
-
-
-def test_contents_without_tlvs():
+def test_json_is_the_document_in_one_line():
     text = message(IDENTITY)
-    assert read_contents(text, Header.unpack(text)) == Contents((TLV(22, IDENTITY[2:]),))
+    shown = json_line(text, TABLE)
+    assert json.loads(shown) == describe(text, TABLE)
+    assert "\n" not in shown
 
 
 def test_dump():

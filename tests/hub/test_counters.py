@@ -1,6 +1,11 @@
-"""The hub's figures: each message counted once under each of its types, and by its age."""
+"""The hub's figures: each message once under each of its types, its publisher, and by its age."""
+
+from collections import defaultdict
+from collections.abc import Sequence
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from alphapulse_relay.hub.counters import AGE_BOUNDS, Counters, Histogram
 from alphapulse_relay.protocol_v2.framing import split
@@ -129,6 +134,98 @@ class TestAge:
     def test_adds_up_in_nanoseconds(self) -> None:
         counters = counted(signal(timestamp=NOW - 3 * MS), signal(timestamp=NOW - 4 * MS))
         assert counters.age.total == 7 * MS
+
+
+def numbered(publisher: int, number: int, *, old: bool = False) -> bytes:
+    """Return a message of a publisher with that sequence number; of a legacy writer if ``old``."""
+    if old:
+        return Header(2, publisher, 0, 0, number, 0, 0, 0).pack()
+    return build_message(b"", source=publisher, sequence=number, timestamp=0)
+
+
+RUNS = st.lists(
+    st.builds(
+        numbered,
+        st.sampled_from([0, 20, 255]),
+        st.one_of(st.integers(0, 9), st.integers((1 << 64) - 5, (1 << 64) - 1)),
+        old=st.booleans(),
+    ),
+    max_size=30,
+)
+"""Messages of three publishers whose numbers follow, repeat, and jump over each other."""
+
+
+def sequences(counters: Counters, publisher: int = 20) -> tuple[int, int]:
+    return counters.sequences_missing[publisher], counters.sequences_repeated[publisher]
+
+
+def of_sequences(numbers: Sequence[int]) -> tuple[int, int]:
+    """Return what one publisher's numbers leave out, and how many come again: the obvious way."""
+    missing = repeated = 0
+    seen: set[int] = set()  # since they began anew
+    for number in numbers:
+        if number <= 1:
+            seen = {number} - {0}
+        elif seen and number <= max(seen):
+            repeated += 1
+        else:
+            missing += number - max(seen) - 1 if seen else 0
+            seen.add(number)
+    return missing % (1 << 64), repeated
+
+
+class TestPublishers:
+    def test_are_counted_by_their_number(self) -> None:
+        counters = counted(numbered(0, 1), numbered(20, 1), numbered(255, 1), numbered(20, 2))
+        found = {number: count for number, count in enumerate(counters.sources) if count}
+        assert found == {0: 1, 20: 2, 255: 1}
+
+    def test_of_legacy_writers_have_their_number_elsewhere(self) -> None:
+        counters = counted(numbered(20, 7, old=True), numbered(20, 9))
+        assert (counters.sources[20], sequences(counters)) == (2, (1, 0))
+
+    @pytest.mark.parametrize(
+        ("numbers", "missing", "repeated"),
+        [
+            ([1, 2, 3], 0, 0),
+            ([7, 8], 0, 0),  # it was publishing before the relay began
+            ([1, 3], 1, 0),
+            ([1, 10, 13], 10, 0),
+            ([5, 5], 0, 1),
+            ([5, 6, 7, 5, 6, 7, 8], 0, 3),  # sent again after a break
+            ([5, 7, 6, 8], 1, 1),  # out of order
+            ([9, 1, 2], 0, 0),
+            ([1, 1, 1], 0, 0),
+            ([0, 0, 0], 0, 0),
+            ([9, 0, 5, 6], 0, 0),
+            ([(1 << 64) - 1, 0, 1], 0, 0),
+            ([2, (1 << 64) - 1], (1 << 64) - 4, 0),
+        ],
+    )
+    def test_numbers(self, numbers: list[int], missing: int, repeated: int) -> None:
+        counters = counted(*(numbered(20, number) for number in numbers))
+        assert sequences(counters) == (missing, repeated)
+
+    def test_numbers_are_each_publishers_own(self) -> None:
+        counters = counted(*(numbered(source, n) for n in (4, 6) for source in (20, 21)))
+        assert [sequences(counters, source) for source in (20, 21)] == [(1, 0), (1, 0)]
+
+    def test_more_missing_than_are_counted_to(self) -> None:
+        counters = counted(*[numbered(20, n) for n in (2, (1 << 64) - 1, 1)] * 2)
+        assert sequences(counters) == (2 * ((1 << 64) - 4) % (1 << 64), 0)
+
+    @given(RUNS, st.integers(0, 30))
+    def test_as_the_obvious_way_has_it(self, run: list[bytes], cut: int) -> None:
+        counters = Counters()
+        for part in (run[:cut], run[cut:]):
+            counters.count(memoryview(b"".join(part)), NOW)
+        numbers = defaultdict[int, list[int]](list)
+        for each in run:
+            header = Header.unpack(each)
+            numbers[header.publisher].append(header.sequence)
+        for publisher in range(256):
+            assert counters.sources[publisher] == len(numbers[publisher])
+            assert sequences(counters, publisher) == of_sequences(numbers[publisher])
 
 
 @pytest.mark.parametrize("name", ["arbitrage.v2", "mixed.v2", "empty-payload.v2", "legacy.v2"])

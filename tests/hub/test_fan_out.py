@@ -15,6 +15,7 @@ from alphapulse_relay.hub.counters import Counters
 from alphapulse_relay.protocol_v2.framing import Rules, split
 from alphapulse_relay.protocol_v2.native import load
 from tests.hub.fakes import BROKEN, memory_log, message, messages
+from tests.hub.test_counters import RUNS
 from tests.protocol_v2 import streams
 from tests.support import MANIFEST, SAMPLES
 
@@ -471,7 +472,16 @@ class TestTurns:
 def tallied(count: Callable[..., None], counters: Counters, runs: list[bytes]) -> tuple[Any, ...]:
     for run in runs:
         count(memoryview(run), NOW)
-    return list(counters.types), list(counters.malformed), list(counters.age.counts)
+    arrays = (
+        counters.types,
+        counters.malformed,
+        counters.age.counts,
+        counters.sources,
+        counters.sequences,
+        counters.sequences_missing,
+        counters.sequences_repeated,
+    )
+    return tuple(map(list, arrays))
 
 
 @given(stream=st.lists(streams.messages, min_size=1, max_size=8))
@@ -481,6 +491,14 @@ def test_counts_are_the_same_with_and_without(stream: list[bytes]) -> None:
     compiled = tallied(scene.fan_out.count, scene.counters, runs)
     assert compiled == tallied(pure.count, pure, runs)
     assert scene.counters.age.total == pytest.approx(pure.age.total)
+
+
+@given(run=RUNS)
+def test_publishers_count_the_same_with_and_without(run: list[bytes]) -> None:
+    scene, pure = Scene(), Counters()
+    runs = [b"".join(run), b"".join(run[:3])]
+    compiled = tallied(scene.fan_out.count, scene.counters, runs)
+    assert compiled == tallied(pure.count, pure, runs)
 
 
 @pytest.mark.parametrize("name", [n for n, facts in MANIFEST.items() if "all" in facts["expect"]])

@@ -203,6 +203,17 @@ class TestName:
         assert TABLE.name(tlv_type) == name
 
 
+class TestLayouts:
+    def test_by_type(self):
+        layout = TABLE.layouts[22]
+        assert (layout.name, layout.size, layout.size_max) == ("SignalIdentity", 20, 20)
+        assert [kind.name for kind in layout.fields.values()][:2] == ["u16", "u64"]
+
+    def test_cannot_be_changed(self):
+        with pytest.raises(TypeError):
+            TABLE.layouts[22] = TABLE.layouts[21]
+
+
 class TestExtended:
     def test_adds_and_overrides_and_leaves_the_first_alone(self):
         table = TABLE.extended(EVERY_KIND + '[21]\nname = "Mine"\nfields = [["x", "u8"]]', "m.toml")

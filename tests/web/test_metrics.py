@@ -111,6 +111,15 @@ class TestFigures:
     def test_types(self, scrape: Scrape) -> None:
         assert scrape.labels("tlv_messages_total") == {"21": 2, "22": 2, "malformed": 1}
 
+    def test_publishers(self, hub: Hub) -> None:
+        sender = hub.connect()
+        for source, numbers in ((20, (5, 9, 9)), (21, (1, 2)), (255, (7, 6, 6))):
+            sender.send(*(message(number=number, source=source) for number in numbers))
+        scrape = Scrape(hub)
+        assert scrape.labels("source_messages_total") == {"20": 3, "21": 2, "255": 3}
+        assert scrape.labels("sequence_missing_total") == {"20": 3}
+        assert scrape.labels("sequence_repeated_total") == {"20": 1, "255": 2}
+
     def test_connections(self, scrape: Scrape) -> None:
         assert scrape["connections_accepted_total"] == 7
         assert scrape["connections_refused_total{too_many_peers}"] == 1

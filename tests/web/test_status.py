@@ -2,8 +2,10 @@
 
 import json
 import os
+import pwd
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from alphapulse_relay.protocol_v2.control import Start, Subscribe
 from alphapulse_relay.protocol_v2.errors import Rejection
 from alphapulse_relay.protocol_v2.framing import Rules
 from alphapulse_relay.web.status import Status
-from tests.hub.fakes import WINDOW, Hub, message
+from tests.hub.fakes import WINDOW, Hub, Ordinary, message
 from tests.web.journaled import SIZE, JournaledHub, say
 from tests.web.traffic import Traffic
 
@@ -26,6 +28,7 @@ IDENTITY = {
     "pid": int | None,
     "uid": int | None,
     "gid": int | None,
+    "user": str | None,
     "name": str | None,
     "address": str | None,
 }
@@ -41,6 +44,7 @@ PEER = IDENTITY | {
     "bytes_out": int,
     "position": int | None,
     "bytes_behind": int,
+    "queued_bytes": int | None,
     "messages_missed": int,
 }
 LOG = {"epoch": str, "head": int, "tail": int, "window": int, "segments": dict}
@@ -82,6 +86,8 @@ COUNTERS = {
     "tlv_messages": dict,
     "malformed": int,
     "held_seconds": float,
+    "sources": dict,
+    "sequences": dict,
 }
 
 
@@ -165,10 +171,11 @@ class TestFigures:
             "torn": 1,
         }
         assert counters["connections"]["accepted"] == 7
-        assert counters["connections"]["refused"] == {"too_many_peers": 1}
+        assert counters["connections"]["refused"]["too_many_peers"] == 1
         ended = {k: n for k, n in counters["connections"]["ended"].items() if n}
         assert ended == {"closed": 2, "magic": 1}
         assert (counters["tlv_messages"], counters["malformed"]) == ({"21": 2, "22": 2}, 1)
+        assert (counters["sources"], counters["sequences"]) == ({"20": 5}, {})
 
     def test_log(self, document: dict[str, Any], traffic: Traffic) -> None:
         assert document["log"] == {
@@ -194,8 +201,39 @@ class TestFigures:
         assert positions == [traffic.bytes, traffic.bytes, 50, None]
         for key, value in (("client_name", None), ("replaying", False), ("filter", None)):
             assert [peer[key] for peer in document["peers"]] == [value] * 4
+        assert [peer["queued_bytes"] for peer in document["peers"]] == [0, 0, 50, 0]
         assert {peer["connected_seconds"] for peer in document["peers"]} == {7.0}
         assert {peer["address"] for peer in document["peers"]} == {"192.168.1.1:54321"}
+
+    def test_sequences(self, hub: Hub, status: Status) -> None:
+        sender = hub.connect()
+        for source, numbers in ((20, (5, 9, 9)), (21, (1, 2)), (22, (7, 6, 6))):
+            sender.send(*(message(number=number, source=source) for number in numbers))
+        counters = describe(status)["counters"]
+        assert counters["sources"] == {"20": 3, "21": 2, "22": 3}
+        assert counters["sequences"] == {
+            "20": {"missing": 3, "repeated": 1},
+            "22": {"missing": 0, "repeated": 2},
+        }
+
+    def test_a_queue_of_which_only_a_bound_is_known(
+        self, make_hub: Callable[..., Hub], clock: Any
+    ) -> None:
+        hub = make_hub(transport=Ordinary)
+        hub.connect()
+        (peer,) = describe(Status(hub.factory))["peers"]
+        assert peer["queued_bytes"] is None
+
+    @pytest.mark.parametrize(
+        ("uid", "user"),
+        [(os.getuid(), pwd.getpwuid(os.getuid()).pw_name), (2**31 - 2, None), (-1, None)],
+    )
+    def test_user(self, hub: Hub, status: Status, uid: int, user: str | None) -> None:
+        client = hub.connect()
+        client.protocol.identity = replace(client.protocol.identity, uid=uid)
+        assert [peer["user"] for peer in describe(status)["peers"]] == [user]
+        client.lose()
+        assert [each["user"] for each in describe(status)["departed"]] == [user]
 
     def test_departed(self, document: dict[str, Any]) -> None:
         found = [(each["number"], each["reason"]) for each in document["departed"]]

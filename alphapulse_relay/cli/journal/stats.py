@@ -17,10 +17,10 @@ from alphapulse_relay.cli.journal.files import journal_option, open_journal, tel
 from alphapulse_relay.cli.journal.tables import console, empty_table, moment
 from alphapulse_relay.cli.layouts import layouts_option
 from alphapulse_relay.cli.numbers import counted
-from alphapulse_relay.cli.render import read_contents, time_text
 from alphapulse_relay.cli.times import since_option
 from alphapulse_relay.cli.words import examples
 from alphapulse_relay.journal.reader import Entry
+from alphapulse_relay.protocol_v2.document import read_contents, time_text
 from alphapulse_relay.protocol_v2.header import Header
 from alphapulse_relay.protocol_v2.signals import SignalTable
 

@@ -3,8 +3,8 @@
 from rich.console import Console
 from rich.table import Table
 
-from alphapulse_relay.cli.render import time_text
 from alphapulse_relay.cli.words import standard_output
+from alphapulse_relay.protocol_v2.document import time_text
 
 WIDTH = 140
 """Columns where standard output is no terminal: room for all, so that no number is cut."""
