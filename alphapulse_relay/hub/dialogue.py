@@ -86,7 +86,7 @@ class Dialogue:
     def _carry_out(self, message: bytes) -> None:
         content = parse_control(message)
         if isinstance(content, Subscribe):
-            self._subscribe(content)
+            self.subscribe(content)
         elif isinstance(content, RecoveryRequest):
             self._peer.listen().retransmit(Retransmission(self._log, self._peer.origins, content))
             self._peer.speak()
@@ -96,7 +96,11 @@ class Dialogue:
             kind = type(content).__name__
             raise RequestError(ErrorCode.MALFORMED, f"{kind} is for the relay to say")
 
-    def _subscribe(self, asked: Subscribe) -> None:
+    def subscribe(self, asked: Subscribe) -> None:
+        """Have the peer sent what it asks for from now on.
+
+        Raises :class:`RequestError` if it cannot be had; nothing has changed then.
+        """
         position, search = self._start(asked)
         if Wish.ACKNOWLEDGE in asked.wishes and not self._log.storage.durable:
             raise RequestError(

@@ -95,7 +95,7 @@ class SignalRelayFactory(ServerFactory):
         self._turn: IDelayedCall | None = None
         self._peers: dict[int, Peer] = {}
         self._snapshot: tuple[Peer, ...] | None = None
-        self._walking: dict[int, Peer] = {}  # of these, who does not ride and has to be woken
+        self._walking: dict[int, Peer] = {}  # of these, who has to be woken
         self._walkers: tuple[Peer, ...] | None = None
         self._numbers = count(1)
         self._drop_lines = Throttle(clock)
@@ -148,13 +148,18 @@ class SignalRelayFactory(ServerFactory):
         """Messages delivered to peers that had not come to the head yet."""
         return self.counters.replayed + sum(p.cursor.replayed for p in self._everybody())
 
+    @property
+    def full(self) -> bool:
+        """Whether as many peers are connected as may be."""
+        return len(self._peers) >= self.max_peers
+
     def next_number(self) -> int:
         """Return a number that no peer had before."""
         return next(self._numbers)
 
     def buildProtocol(self, addr: IAddress | None) -> Protocol:  # noqa: ARG002 - IProtocolFactory
         """Return a peer for a new connection, or what refuses it."""
-        if len(self._peers) >= self.max_peers:
+        if self.full:
             return Refuser(self, Refusal.TOO_MANY_PEERS)
         return SignalRelayProtocol(self)
 
@@ -163,7 +168,7 @@ class SignalRelayFactory(ServerFactory):
         self.counters.accepted += 1
         self._connections += 1
         self._peers[peer.identity.number] = peer
-        if not peer.rides:
+        if peer.woken:
             self._walking[peer.identity.number] = peer
         self._note_change()
         self._log.info("peer connected: {peer}", **peer.identity.fields)
@@ -224,7 +229,7 @@ class SignalRelayFactory(ServerFactory):
         self._account(sender, length, messages, reached)
 
     def _wake(self, sender: Peer) -> int:
-        """Deliver to those that do not ride; return how many are at the head then."""
+        """Deliver to those that are to be woken; return how many are at the head then."""
         if self._walkers is None:
             self._walkers = tuple(self._walking.values())
         reached = 0
@@ -405,7 +410,7 @@ class SignalRelayFactory(ServerFactory):
         """Take note that a peer is sent something else from now on."""
         if peer.identity.number in self._peers:
             self._walking.pop(peer.identity.number, None)
-            if not peer.rides:
+            if peer.woken:
                 self._walking[peer.identity.number] = peer
             self._note_change()
 

@@ -9,6 +9,8 @@ from alphapulse_relay.protocol_v2.selection import Selector, count, select
 
 Wanted = tuple[int, int]
 """Positions that have to be fetched before it can go on."""
+NEWEST_BYTES = 4 << 20
+"""How far back the newest messages are looked for: some milliseconds' work."""
 
 
 def position_at(log: Log, when: int) -> int:
@@ -17,6 +19,20 @@ def position_at(log: Log, when: int) -> int:
         if segment.records and segment.newest_time() >= when:
             return segment.record_start(segment.record_since(when))
     return log.head
+
+
+def newest(log: Log, wanted: Selector | None, number: int, floor: int) -> int:
+    """Return where the newest ``number`` messages begin that match; None matches all.
+
+    Not before ``floor``, where a message begins, and not much further back than
+    :data:`NEWEST_BYTES`: it is found at once.
+    """
+    far = log.head - NEWEST_BYTES
+    search = AtLast(log, number) if wanted is None else LastMatching(log, wanted, number)
+    while search.position > max(floor, far) and search.wants() is None:
+        if search.step():
+            break
+    return max(search.position, floor)
 
 
 class Search(Protocol):

@@ -41,6 +41,8 @@ class Ending(StrEnum):
     """A WebSocket peer that breaks that protocol (RFC 6455), or sends text."""
     OVERSIZED = "oversized"
     """A WebSocket peer that sends a larger frame or message than is taken."""
+    REFUSED = "refused"
+    """What a WebSocket peer asks for in its query cannot be had."""
     SHUTDOWN = "shutdown"
     """The relay is leaving."""
     FAULT = "fault"
@@ -62,10 +64,10 @@ class Refusal(StrEnum):
     """A request to the side port names a host that this is not: another page's, maybe."""
     ORIGIN = "origin"
     """A page of another origin asks for a WebSocket."""
-    TOKEN = "token"
+    TOKEN = "token"  # noqa: S105
     """The side port needs a token, and got none or a wrong one."""
     REQUEST = "request"
-    """A request for a WebSocket that is none, or asks for what cannot be had."""
+    """A request for a WebSocket that is none, or whose query is not understood."""
 
 
 class Miss(StrEnum):
@@ -117,7 +119,8 @@ class Identity:
 
     def __str__(self) -> str:
         if self.pid is None:
-            return f"{self.number} ({self.transport} {self.address})"
+            program = f" {self.program}" if self.program else ""
+            return f"{self.number} ({self.transport} {self.address}{program})"
         return f"{self.number} ({self.transport} pid={self.pid} uid={self.uid} {self.program})"
 
 
@@ -137,8 +140,8 @@ class Peer(Protocol):
     """For the fan-out: its place among those that ride at the head."""
 
     @property
-    def rides(self) -> bool:
-        """Whether compiled code sends to it whenever it is at the head: it need not be woken."""
+    def woken(self) -> bool:
+        """Whether it is to be woken for what is appended: nothing else sends that to it."""
 
     def published(self, length: int, messages: int) -> None:
         """Take note that the last ``length`` bytes of the log, so many messages, came from it."""
@@ -152,6 +155,10 @@ class Peer(Protocol):
     @property
     def reads(self) -> bool | None:
         """Whether it is known to read what it is sent; None if that cannot be told yet."""
+
+    @property
+    def queued(self) -> int | None:
+        """Bytes that it was given and has not taken; None where only a bound to them is known."""
 
     def has_taken(self, since: float) -> bool:
         """Whether it has taken bytes after that time, in seconds of the factory's clock."""

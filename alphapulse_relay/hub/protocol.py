@@ -20,8 +20,8 @@ from alphapulse_relay.hub.cursor import Cursor
 from alphapulse_relay.hub.dialogue import Dialogue
 from alphapulse_relay.hub.farewell import build_farewell, close_soon, identify_peer
 from alphapulse_relay.hub.outgoing import OUTGOING_MAX
-from alphapulse_relay.hub.outlet import IOutlet
-from alphapulse_relay.hub.peer import Ending, Miss, State
+from alphapulse_relay.hub.outlet import UNDER_WAY, IOutlet
+from alphapulse_relay.hub.peer import Ending, Identity, Miss, State
 from alphapulse_relay.hub.receiver import MessageRunReceiver
 from alphapulse_relay.hub.subscribed import SubscribedCursor
 from alphapulse_relay.hub.subscription import Subscription
@@ -49,6 +49,8 @@ class SignalRelayProtocol(MessageRunReceiver):
 
     factory: SignalRelayFactory
     transport: Any
+    cursor_type = SubscribedCursor
+    """What it follows the log by once it has asked for something."""
     _log = Logger()
 
     def __init__(self, factory: SignalRelayFactory) -> None:
@@ -78,7 +80,7 @@ class SignalRelayProtocol(MessageRunReceiver):
     def connectionMade(self) -> None:
         """Join the hub."""
         transport = self.transport
-        self.identity = identify_peer(self.factory, transport)
+        self.identity = self.identify()
         self.origin = self.log.anonymous(self.identity.number)
         self.origins = frozenset({self.origin})
         self.cursor: Cursor = Cursor(self.log, self.origins)
@@ -87,6 +89,10 @@ class SignalRelayProtocol(MessageRunReceiver):
         transport.registerProducer(self, True)
         self.factory.join(self)
         self._ride()
+
+    def identify(self) -> Identity:
+        """Return who is at the other end."""
+        return identify_peer(self.factory, self.transport)
 
     @property
     def fan_out(self) -> Any:
@@ -105,10 +111,8 @@ class SignalRelayProtocol(MessageRunReceiver):
 
     def controlReceived(self, message: bytes) -> None:
         """Do what the peer asks for."""
-        if self._dialogue is None:
-            self._dialogue = Dialogue(self)
         self._hearing = True
-        self._dialogue.received(message, self.stream_offset - len(message))
+        self.dialogue().received(message, self.stream_offset - len(message))
 
     def controlEnded(self) -> None:
         """Answer all that was asked for at once."""
@@ -116,6 +120,12 @@ class SignalRelayProtocol(MessageRunReceiver):
             self._hearing = False
             if not self._left:
                 self.speak()
+
+    def dialogue(self) -> Dialogue:
+        """Return what keeps up the conversation, begun if there was none."""
+        if self._dialogue is None:
+            self._dialogue = Dialogue(self)
+        return self._dialogue
 
     def acknowledge(self, start: int, stop: int) -> None:
         """Tell the peer that what it published there is in the log, if it wants to know."""
@@ -182,6 +192,11 @@ class SignalRelayProtocol(MessageRunReceiver):
     # What it is sent
 
     @property
+    def woken(self) -> bool:
+        """Whether it is to be woken for what is appended."""
+        return not self.rides
+
+    @property
     def rides(self) -> bool:
         """Whether compiled code sends to it whenever it is at the head."""
         whole = self._dialogue is None or self._dialogue.subscription.rides
@@ -198,6 +213,12 @@ class SignalRelayProtocol(MessageRunReceiver):
             return False
         self._seen_reading = self._seen_reading or self.outlet.queued() < self.cursor.bytes_out
         return self._seen_reading or (False if self._publishes() else None)
+
+    @property
+    def queued(self) -> int | None:
+        """Bytes that it was given and has not taken; None where only a bound to them is known."""
+        queued = self.outlet.queued()
+        return queued if queued < UNDER_WAY else None
 
     def has_taken(self, since: float) -> bool:
         """Whether it has taken bytes after that time, in seconds of the factory's clock.
@@ -307,7 +328,7 @@ class SignalRelayProtocol(MessageRunReceiver):
         factory, before = self.factory, self.cursor
         self._count_passed()
         factory.counters.replayed += before.replayed
-        cursor = SubscribedCursor(
+        cursor = self.cursor_type(
             self.log,
             self.origins,
             subscription,

@@ -46,6 +46,9 @@ class SubscribedCursor(Cursor):
     was delivered by it counts on. ``missed(reason, messages)`` is told what will not be sent.
     """
 
+    framed = False
+    """Whether all that it offers at once is to be whole messages."""
+
     def __init__(
         self,
         log: Log,
@@ -78,7 +81,8 @@ class SubscribedCursor(Cursor):
         self._zstd = Wish.ZSTD in wishes
         self._stop_at = log.head if Wish.STOP_AT_HEAD in wishes else None
         self._said_last = False
-        self._by_records = not self.whole or self._says_positions or self._zstd
+        apart = self._says_positions or self._zstd or self.framed
+        self._by_records = apart or not self.whole
         self._sent_before = before.bytes_out, before.messages_out
         self._begin(position)
 

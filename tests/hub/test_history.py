@@ -5,7 +5,14 @@ from unittest import mock
 
 import pytest
 
-from alphapulse_relay.hub.history import AtLast, AtPosition, LastMatching, position_at
+from alphapulse_relay.hub.history import (
+    NEWEST_BYTES,
+    AtLast,
+    AtPosition,
+    LastMatching,
+    newest,
+    position_at,
+)
 from alphapulse_relay.hub.log import Log
 from alphapulse_relay.protocol_v2.selection import Selector
 from tests.hub.fakes import memory_log, message
@@ -146,3 +153,29 @@ def test_the_last_ones_are_fetched_before_they_are_counted() -> None:
         assert AtLast(log, 2).wants() is None, "the append begins there"
         assert AtLast(log, 1).wants() == (0, 200)
         assert AtLast(log, 9).wants() is None
+
+
+class TestNewest:
+    def test_matches_the_searches(self) -> None:
+        log = memory_log()
+        for number in range(50):
+            publish(log, message(100, number, 20 + number % 2))
+        for number in (1, 2, 7, 25):
+            assert newest(log, None, number, 0) == log.head - 100 * number
+            assert newest(log, TWENTY, number, 0) == log.head - 200 * number
+        assert newest(log, TWENTY, 26, 0) == newest(log, None, 51, 0) == 0
+
+    def test_never_before_the_floor(self) -> None:
+        log = memory_log()
+        publish(log, *[message(100, number) for number in range(50)])
+        assert newest(log, None, 10, log.head - 300) == log.head - 300
+        assert newest(log, TWENTY, 10, log.head) == log.head
+
+    def test_does_not_look_through_all_of_a_long_past(self) -> None:
+        log = memory_log(4 * NEWEST_BYTES)
+        publish(log, first := message(100, source=21))
+        rest = message(1000)
+        while log.head < 2 * NEWEST_BYTES:
+            publish(log, *[rest] * 50)
+        found = newest(log, Selector(sources=frozenset({21})), 1, 0)
+        assert len(first) < log.head - NEWEST_BYTES - 50_000 <= found <= log.head - NEWEST_BYTES

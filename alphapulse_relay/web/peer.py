@@ -1,0 +1,91 @@
+"""A WebSocket as a peer of the hub: as any other, but for when it is served.
+
+It looks at the log by itself, some times a second, instead of being woken for each run: so that
+browsers cost those who trade nothing, however much flows.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from alphapulse_relay.hub.dialogue import RequestError
+from alphapulse_relay.hub.farewell import build_farewell
+from alphapulse_relay.hub.framed import FramedCursor
+from alphapulse_relay.hub.peer import Ending, Identity, State
+from alphapulse_relay.hub.protocol import SignalRelayProtocol
+from alphapulse_relay.protocol_v2.errors import Rejection, WireError
+from alphapulse_relay.protocol_v2.framing import Run
+
+if TYPE_CHECKING:
+    from alphapulse_relay.hub.factory import SignalRelayFactory
+    from alphapulse_relay.web.signals import Visitor
+
+SAMPLE_SECONDS = 0.1
+"""Between two samples: the eye does not follow more than ten pictures of numbers a second."""
+_READ_ONLY = "this WebSocket may only read: see --web-publish"
+
+
+class WebSocketPeer(SignalRelayProtocol):
+    """The hub's side of a WebSocket; subscribes to what the visitor's query asks for."""
+
+    cursor_type = FramedCursor
+    transport: Any
+
+    def __init__(self, hub: SignalRelayFactory, visitor: Visitor) -> None:
+        super().__init__(hub)
+        self._visitor = visitor
+        self._sampled_at = -math.inf
+
+    def connectionMade(self) -> None:
+        """Join the hub, and subscribe; if that cannot be, say why and close."""
+        super().connectionMade()
+        try:
+            self.dialogue().subscribe(self._visitor.query.asked)
+        except RequestError as error:
+            self.end(Ending.REFUSED, build_farewell(error.code, str(error)))
+
+    def identify(self) -> Identity:
+        """Return who asked for the WebSocket."""
+        return self._visitor.identity
+
+    @property
+    def woken(self) -> bool:
+        """Return False: it looks by itself."""
+        return False
+
+    def has_taken(self, since: float) -> bool:  # noqa: ARG002
+        """Return False: no publisher waits for a browser, which is moved on or catches up."""
+        return False
+
+    def look(self) -> None:
+        """Send what there is by now, as far as it can be."""
+        if self.transport.starved:
+            self.transport.go_on()
+        elif self.state is State.LIVE and not self.cursor.at_head:
+            self.factory.go_on(self)
+
+    def deliver(self) -> None:
+        """Send from the cursor on; of what is sampled, now and then the newest."""
+        sample = self._visitor.query.sample
+        if sample and isinstance(self.cursor, FramedCursor):
+            now = self.factory.clock.seconds()
+            if now - self._sampled_at < SAMPLE_SECONDS:
+                return
+            self._sampled_at = now
+            self.cursor.keep_newest(sample)
+        super().deliver()
+
+    def runReceived(self, run: memoryview, messages: int, received_at: float) -> None:
+        """Have the run sent to all others, if the visitor may publish."""
+        if self._visitor.may_publish:
+            super().runReceived(run, messages, received_at)
+        else:
+            error = WireError(Rejection.READ_ONLY, 0, _READ_ONLY)
+            rejected = Run(0, 0, 0, {Rejection.READ_ONLY: messages}, error, None)
+            self.messagesRejected(rejected, self.stream_offset - len(run))
+
+    def end(self, reason: Ending, farewell: bytes = b"") -> None:
+        """Close the WebSocket for that reason."""
+        self.transport.reason = reason
+        super().end(reason, farewell)

@@ -1,0 +1,181 @@
+"""``/signals``: WebSockets as peers of the hub.
+
+Knows requests and how often browsers are served; what they are sent the hub knows.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from dataclasses import dataclass, replace
+from typing import Any, cast
+from urllib.parse import parse_qs
+
+from autobahn.twisted.resource import WebSocketResource
+from autobahn.twisted.websocket import WebSocketServerFactory
+from twisted.internet.interfaces import IAddress, IDelayedCall
+from twisted.web.http import BAD_REQUEST, SERVICE_UNAVAILABLE
+from twisted.web.resource import Resource
+from twisted.web.server import Request
+
+from alphapulse_relay.hub.factory import SignalRelayFactory
+from alphapulse_relay.hub.peer import Identity, Refusal, identify
+from alphapulse_relay.protocol_v2.signals import SignalTable
+from alphapulse_relay.web.access import Access
+from alphapulse_relay.web.frames import Frames
+from alphapulse_relay.web.peer import WebSocketPeer
+from alphapulse_relay.web.query import Query, QueryError, parse_query
+from alphapulse_relay.web.websocket import SignalsProtocol, accept_deflate
+
+SERVE_SECONDS = 0.01
+"""Between two looks at what there is for WebSockets: faster than screens are drawn."""
+WEBSOCKETS_MAX = 200
+"""WebSockets at a time: each takes some microseconds in every such look."""
+PING_SECONDS = 20
+"""Between pings, and as long for the answer: a machine that is gone is noticed within 40 s."""
+HANDSHAKE_SECONDS = 10
+"""For the upgrade; what comes before it is the side port's business."""
+CLOSE_SECONDS = 2
+"""For the other side's answer when a WebSocket is closed."""
+WORDS_MAX = 64 * 1024
+"""Bytes in a frame, and in a message of several, of who may only speak to the relay."""
+PROGRAM_MAX = 40
+"""Characters that are kept of what a program calls itself."""
+_BROWSER = re.compile(r"(?:Edg|OPR|Firefox|Chrome|Version)/[0-9]+")
+"""The first of these that fits: each browser also names those that it wants to be taken for."""
+
+
+@dataclass(frozen=True)
+class Visitor:
+    """Who asks for a WebSocket, and for what."""
+
+    identity: Identity
+    query: Query
+    may_publish: bool
+
+
+class Signals(WebSocketServerFactory):
+    """All WebSockets of a hub."""
+
+    protocol: Any = SignalsProtocol
+
+    def __init__(self, hub: SignalRelayFactory) -> None:
+        super().__init__(reactor=hub.clock, server=None)
+        self.hub = hub
+        self.frames = Frames(SignalTable.builtin())
+        self._peers: deque[WebSocketPeer] = deque()
+        self._next_look: IDelayedCall | None = None
+        self.setProtocolOptions(
+            versions=[13],
+            webStatus=False,
+            maxFramePayloadSize=WORDS_MAX,
+            maxMessagePayloadSize=WORDS_MAX,
+            failByDrop=False,
+            openHandshakeTimeout=HANDSHAKE_SECONDS,
+            closeHandshakeTimeout=CLOSE_SECONDS,
+            perMessageCompressionAccept=accept_deflate,
+            autoPingInterval=PING_SECONDS,
+            autoPingTimeout=PING_SECONDS,
+            allowedOrigins=["*"],  # looked at before, in a way that tells and counts
+            allowNullOrigin=True,
+        )
+
+    @property
+    def full(self) -> bool:
+        """Whether there are as many WebSockets as may be."""
+        return len(self._peers) >= WEBSOCKETS_MAX
+
+    def opened(self, peer: WebSocketPeer) -> None:
+        """Serve a peer from now on."""
+        self._peers.append(peer)
+        if self._next_look is None:
+            self._look_later()
+
+    def closed(self, peer: WebSocketPeer) -> None:
+        """Serve a peer no longer."""
+        self._peers.remove(peer)
+        if not self._peers and self._next_look is not None:
+            self._next_look.cancel()
+            self._next_look = None
+
+    def _look_later(self) -> None:
+        self._next_look = self.hub.clock.callLater(SERVE_SECONDS, self._look)
+
+    def _look(self) -> None:
+        self._look_later()
+        self.frames.next_turn()
+        self._peers.rotate(-1)  # so that each is the first one in turn
+        for peer in tuple(self._peers):
+            peer.look()
+
+
+class Invitation:
+    """Makes the protocol for one visitor."""
+
+    def __init__(self, signals: Signals, visitor: Visitor) -> None:
+        self._signals = signals
+        self._visitor = visitor
+
+    def buildProtocol(self, address: IAddress) -> SignalsProtocol:
+        """Return the protocol."""
+        protocol: Any = self._signals.buildProtocol(address)
+        protocol.visitor = self._visitor
+        if self._visitor.may_publish:
+            largest = max(self._signals.hub.rules.max_message, WORDS_MAX)
+            protocol.maxFramePayloadSize = protocol.maxMessagePayloadSize = largest
+        return cast(SignalsProtocol, protocol)
+
+
+class SignalsResource(Resource):
+    """Takes a request for a WebSocket over, if it may be and is understood."""
+
+    isLeaf = True
+
+    def __init__(self, signals: Signals, access: Access) -> None:
+        super().__init__()
+        self._signals = signals
+        self._access = access
+
+    def render(self, request: Request) -> Any:
+        """Answer with a WebSocket, or a line that says why not."""
+        hub = self._signals.hub
+        identity = identity_of(hub, request)
+        if hub.full or self._signals.full:
+            reason = Refusal.TOO_MANY_PEERS if hub.full else Refusal.TOO_MANY_WEB_CONNECTIONS
+            return self._refuse(request, identity, reason, SERVICE_UNAVAILABLE, "too many are here")
+        try:
+            query = parse_query(
+                parse_qs(_text(request.uri.partition(b"?")[2]), keep_blank_values=True)
+            )
+        except (QueryError, ValueError) as error:
+            return self._refuse(request, identity, Refusal.REQUEST, BAD_REQUEST, str(error))
+        visitor = Visitor(identity, query, self._access.may_publish(request))
+        return WebSocketResource(Invitation(self._signals, visitor)).render(request)
+
+    def _refuse(
+        self, request: Request, identity: Identity, reason: Refusal, status: int, text: str
+    ) -> bytes:
+        self._signals.hub.refused(identity, reason)
+        request.setResponseCode(status)
+        request.setHeader("content-type", "text/plain; charset=utf-8")
+        return f"{text}\n".encode()
+
+
+def identity_of(hub: SignalRelayFactory, request: Request) -> Identity:
+    """Return who asks: its address, and what it calls itself."""
+    channel: Any = request.channel
+    handle = getattr(channel.transport, "getHandle", lambda: None)()
+    who = identify(hub.next_number(), handle, channel.getPeer())
+    agent = _text(request.requestHeaders.getRawHeaders(b"user-agent", [b""])[0])
+    return replace(who, transport="websocket", program=program_of(agent) or who.program)
+
+
+def program_of(agent: str) -> str | None:
+    """Return the name and version of the program in a User-Agent header, or what it begins with."""
+    browser = _BROWSER.search(agent)
+    text = browser[0] if browser else agent.partition(" ")[0]
+    return "".join(char for char in text if char.isprintable())[:PROGRAM_MAX] or None
+
+
+def _text(header: bytes) -> str:
+    return header.decode("latin-1")

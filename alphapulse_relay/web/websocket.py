@@ -1,0 +1,227 @@
+"""A WebSocket as a transport of the hub, and the protocol that speaks it.
+
+Glue between autobahn, which knows RFC 6455, and :class:`~alphapulse_relay.web.peer.WebSocketPeer`,
+which knows the hub.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from autobahn.twisted.websocket import WebSocketServerProtocol
+from autobahn.websocket.compress import PerMessageDeflateOffer, PerMessageDeflateOfferAccept
+from autobahn.websocket.types import ConnectionRequest
+from twisted.internet.protocol import connectionDone
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from alphapulse_relay.hub.outlet import UNDER_WAY, IOutlet
+from alphapulse_relay.hub.peer import Ending, Refusal
+from alphapulse_relay.web.frames import Form
+from alphapulse_relay.web.peer import WebSocketPeer
+
+if TYPE_CHECKING:
+    from alphapulse_relay.web.signals import Signals, Visitor
+
+SUBPROTOCOL = "signal-relay"
+"""What a browser offers beside a token, as it must be answered with one that it offered."""
+NORMAL, GOING_AWAY, UNSUPPORTED, POLICY, TOO_BIG, INTERNAL = 1000, 1001, 1003, 1008, 1009, 1011
+"""Close codes (RFC 6455, section 7.4.1)."""
+CLOSE_CODES = {
+    Ending.FINISHED: NORMAL,
+    Ending.CLOSED: NORMAL,
+    Ending.SHUTDOWN: GOING_AWAY,
+    Ending.OVERSIZED: TOO_BIG,
+    Ending.FAULT: INTERNAL,
+    Ending.DAMAGED: INTERNAL,
+    Ending.UNDURABLE: INTERNAL,
+}
+"""What a WebSocket is closed with, where it is not for what the peer did."""
+
+
+@implementer(IOutlet)
+class WebSocketTransport:
+    """What a peer of the hub sends by: its messages go out as frames.
+
+    ``form`` is which kind of frames.
+    """
+
+    def __init__(self, socket: SignalsProtocol, form: Form) -> None:
+        self.reason = Ending.CLOSED
+        """What the WebSocket is to be closed for."""
+        self.starved = False
+        """Whether it could not send as the turn was over; :meth:`go_on` then."""
+        self.held = False
+        """Whether what the peer sends is left unread."""
+        self._socket = socket
+        self._tcp = socket.transport
+        self._form = form
+        self._peer: Any = None
+
+    # A transport's
+
+    def registerProducer(self, peer: WebSocketPeer, streaming: bool) -> None:
+        """Have the peer told when the socket is full, and when there is room again."""
+        self._peer = peer
+        # The channel of HTTP is still registered.
+        self._tcp.unregisterProducer()
+        self._tcp.registerProducer(peer, streaming)
+
+    def pauseProducing(self) -> None:
+        """Leave what the peer sends unread."""
+        self.held = True
+        self._tcp.pauseProducing()
+
+    def resumeProducing(self) -> None:
+        """Read on."""
+        self.held = False
+        self._tcp.resumeProducing()
+
+    def getPeer(self) -> object:
+        """Return the address of the other end."""
+        return self._tcp.getPeer()
+
+    def abortConnection(self) -> None:
+        """Cut the connection."""
+        self._socket.dropConnection(abort=True)
+
+    # An outlet's
+
+    def send(self, data: memoryview) -> int:
+        """Send some of the whole messages as one frame; return how many bytes they have."""
+        frames = self._socket.factory.frames
+        if not self._socket.is_ready or (self._form.costly and frames.exhausted):
+            self.starved = True
+            self._peer.pauseProducing()
+            return 0
+        frame, size = frames.frame(data, self._form, self._peer.cursor.offer)
+        self._tcp.write(frame)
+        return int(size)
+
+    def go_on(self) -> None:
+        """Send again, in a new turn."""
+        self.starved = False
+        self._peer.resumeProducing()
+
+    def close(self, farewell: bytes) -> None:
+        """Close with some last messages, and the reason."""
+        socket = self._socket
+        if not socket.is_ready:
+            return
+        if farewell:
+            frame, _ = socket.factory.frames.frame(memoryview(farewell), self._form, None)
+            self._tcp.write(frame)
+        code = CLOSE_CODES.get(self.reason, POLICY)
+        socket.sendCloseFrame(code=code, reasonUtf8=self.reason.value.encode())
+
+    def queued(self) -> int:
+        """Return what may be on the way."""
+        return UNDER_WAY
+
+    def room_means_read(self, given: int) -> bool:
+        """Tell whether more was given than can be on the way."""
+        return given > UNDER_WAY
+
+    def descriptor(self) -> None:
+        """Return None: nothing is sent past the frames."""
+
+    def took_less(self, *, gone: bool) -> None:
+        """Refuse: nothing is sent past it."""
+        raise NotImplementedError("nothing can be sent past a WebSocket")
+
+    def pending(self) -> int:
+        """Return 0: what the kernel holds is not in reach."""
+        return 0
+
+    def read_rest(self) -> None:
+        """Receive nothing: what the kernel holds is not in reach."""
+
+    def hung_up(self) -> bool:
+        """Return False: the WebSocket will tell."""
+        return False
+
+
+class SignalsProtocol(WebSocketServerProtocol):
+    """One WebSocket of ``/signals``: the ``visitor`` as a peer of the hub."""
+
+    factory: Signals
+    visitor: Visitor
+    transport: Any
+    hub_peer: WebSocketPeer | None = None
+    autoPingTimeout: int
+    maxFramePayloadSize: int
+    maxMessagePayloadSize: int
+    _unresponsive = False
+    _text = False
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether messages may be sent."""
+        return bool(self.state == self.STATE_OPEN)
+
+    def onConnect(self, request: ConnectionRequest) -> str | None:
+        """Take the subprotocol if it is offered."""
+        return SUBPROTOCOL if SUBPROTOCOL in request.protocols else None
+
+    def failHandshake(self, reason: str, code: int = 400, responseHeaders: Any = None) -> None:
+        """Count a request that is none for a WebSocket, and say why."""
+        self.factory.hub.refused(self.visitor.identity, Refusal.REQUEST)
+        super().failHandshake(reason, code, responseHeaders)
+
+    def onOpen(self) -> None:
+        """Join the hub."""
+        deflated = self._perMessageCompress is not None
+        transport = WebSocketTransport(self, Form(self.visitor.query.format, deflated))
+        self.hub_peer = WebSocketPeer(self.factory.hub, self.visitor)
+        self.hub_peer.makeConnection(transport)
+        self.factory.opened(self.hub_peer)
+
+    def onMessage(self, payload: bytes, isBinary: bool) -> None:
+        """Take whole messages, or the beginning of one."""
+        if not isBinary:
+            self._text = True
+            self.sendCloseFrame(code=UNSUPPORTED, reasonUtf8=Ending.VIOLATION.value.encode())
+        elif self.hub_peer is not None:
+            self.hub_peer.dataReceived(payload)
+
+    def onAutoPingTimeout(self) -> None:
+        """Give the peer up, unless it is the relay that does not read the answer."""
+        if self.hub_peer is not None and self.hub_peer.transport.held:
+            timer = self.factory._batched_timer
+            self.autoPingTimeoutCall = timer.call_later(
+                self.autoPingTimeout, self.onAutoPingTimeout
+            )
+            return
+        self._unresponsive = True
+        super().onAutoPingTimeout()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """Leave the hub, for the reason that is known best here."""
+        super().connectionLost(reason)
+        if self.hub_peer is not None:
+            ending = self._ending()
+            if ending is not None:
+                self.hub_peer.end(ending)
+            self.hub_peer.connectionLost(reason)
+            self.factory.closed(self.hub_peer)
+
+    def _ending(self) -> Ending | None:
+        """Return why the WebSocket has ended; None if the connection tells that best."""
+        if self._unresponsive:
+            return Ending.UNRESPONSIVE
+        if self.wasMaxFramePayloadSizeExceeded or self.wasMaxMessagePayloadSizeExceeded:
+            return Ending.OVERSIZED
+        if self.failedByMe or self._text:
+            return Ending.VIOLATION
+        return Ending.CLOSED if self.wasClean else None
+
+
+def accept_deflate(offers: list[Any]) -> PerMessageDeflateOfferAccept | None:
+    """Accept compression where a peer offers it without asking for a smaller window.
+
+    Frames are compressed once for all, with the largest window (RFC 7692, section 7.1.2).
+    """
+    for offer in offers:
+        if isinstance(offer, PerMessageDeflateOffer) and not offer.request_max_window_bits:
+            return PerMessageDeflateOfferAccept(offer)
+    return None
