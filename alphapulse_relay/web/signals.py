@@ -23,8 +23,9 @@ from alphapulse_relay.hub.peer import Identity, Refusal, identify
 from alphapulse_relay.protocol_v2.signals import SignalTable
 from alphapulse_relay.web.access import Access
 from alphapulse_relay.web.frames import Frames
+from alphapulse_relay.web.pages import Notice
 from alphapulse_relay.web.peer import WebSocketPeer
-from alphapulse_relay.web.query import Query, QueryError, parse_query
+from alphapulse_relay.web.query import Query, parse_query
 from alphapulse_relay.web.websocket import SignalsProtocol, accept_deflate
 
 SERVE_SECONDS = 0.01
@@ -126,6 +127,20 @@ class Invitation:
         return cast(SignalsProtocol, protocol)
 
 
+def build_signals(hub: SignalRelayFactory, access: Access) -> Resource:
+    """Return what answers at ``/signals``."""
+    return SignalsResource(Signals(hub), access)
+
+
+class RefusedError(Exception):
+    """A request that is not answered with a WebSocket; ``str()`` says why, in one line."""
+
+    def __init__(self, status: int, reason: Refusal, text: str) -> None:
+        super().__init__(text)
+        self.status = status
+        self.reason = reason
+
+
 class SignalsResource(Resource):
     """Takes a request for a WebSocket over, if it may be and is understood."""
 
@@ -140,25 +155,29 @@ class SignalsResource(Resource):
         """Answer with a WebSocket, or a line that says why not."""
         hub = self._signals.hub
         identity = identity_of(hub, request)
-        if hub.full or self._signals.full:
-            reason = Refusal.TOO_MANY_PEERS if hub.full else Refusal.TOO_MANY_WEB_CONNECTIONS
-            return self._refuse(request, identity, reason, SERVICE_UNAVAILABLE, "too many are here")
         try:
-            query = parse_query(
-                parse_qs(_text(request.uri.partition(b"?")[2]), keep_blank_values=True)
-            )
-        except (QueryError, ValueError) as error:
-            return self._refuse(request, identity, Refusal.REQUEST, BAD_REQUEST, str(error))
+            query = self._admitted(request)
+        except RefusedError as error:
+            hub.refused(identity, error.reason)
+            return Notice(error.status, str(error)).render(request)
         visitor = Visitor(identity, query, self._access.may_publish(request))
         return WebSocketResource(Invitation(self._signals, visitor)).render(request)
 
-    def _refuse(
-        self, request: Request, identity: Identity, reason: Refusal, status: int, text: str
-    ) -> bytes:
-        self._signals.hub.refused(identity, reason)
-        request.setResponseCode(status)
-        request.setHeader("content-type", "text/plain; charset=utf-8")
-        return f"{text}\n".encode()
+    def _admitted(self, request: Request) -> Query:
+        """Return what is asked for. Raises :class:`RefusedError`."""
+        if _values(request, "upgrade").lower() != "websocket":
+            raise RefusedError(BAD_REQUEST, Refusal.REQUEST, "only a WebSocket is to be had")
+        if self._signals.hub.full:
+            raise RefusedError(SERVICE_UNAVAILABLE, Refusal.TOO_MANY_PEERS, "too many peers")
+        if self._signals.full:
+            raise RefusedError(
+                SERVICE_UNAVAILABLE, Refusal.TOO_MANY_WEB_CONNECTIONS, "too many WebSockets"
+            )
+        _, _, query = request.uri.partition(b"?")
+        try:
+            return parse_query(parse_qs(query.decode("latin-1"), keep_blank_values=True))
+        except ValueError as error:
+            raise RefusedError(BAD_REQUEST, Refusal.REQUEST, str(error)) from error
 
 
 def identity_of(hub: SignalRelayFactory, request: Request) -> Identity:
@@ -166,16 +185,17 @@ def identity_of(hub: SignalRelayFactory, request: Request) -> Identity:
     channel: Any = request.channel
     handle = getattr(channel.transport, "getHandle", lambda: None)()
     who = identify(hub.next_number(), handle, channel.getPeer())
-    agent = _text(request.requestHeaders.getRawHeaders(b"user-agent", [b""])[0])
-    return replace(who, transport="websocket", program=program_of(agent) or who.program)
+    program = program_of(_values(request, "user-agent")) or who.program
+    return replace(who, transport="websocket", program=program)
 
 
 def program_of(agent: str) -> str | None:
-    """Return the name and version of the program in a User-Agent header, or what it begins with."""
+    """Return which browser a User-Agent header tells of, or what another program says there."""
     browser = _BROWSER.search(agent)
-    text = browser[0] if browser else agent.partition(" ")[0]
+    text = browser[0] if browser else agent
     return "".join(char for char in text if char.isprintable())[:PROGRAM_MAX] or None
 
 
-def _text(header: bytes) -> str:
-    return header.decode("latin-1")
+def _values(request: Request, name: str) -> str:
+    values = request.requestHeaders.getRawHeaders(name.encode(), [])
+    return b", ".join(values).decode("latin-1")
