@@ -1,7 +1,8 @@
 """What pyproject.toml cannot say: where the packages lie, and what is compiled.
 
 ``package_dir={"": "."}`` makes an editable install a plain path entry, which is where Twisted
-looks for ``twisted/plugins``. That folder has no ``__init__.py``, so it is named here.
+looks for ``twisted/plugins``. That folder has no ``__init__.py``, nor has the live page's, so they
+are named here.
 """
 
 import re
@@ -13,6 +14,7 @@ from setuptools import Extension, find_packages, setup
 VERSION = re.search(r'__version__ = "(.+)"', Path("alphapulse_relay/__init__.py").read_text())
 assert VERSION is not None
 PACKAGE = Path("alphapulse_relay")
+PAGE = "alphapulse_relay.web.page"
 COMPILED = ("alphapulse_relay.protocol_v2._scan", "alphapulse_relay.hub._fanout")
 
 
@@ -31,8 +33,12 @@ def extension(module: str) -> Extension:
 setup(
     version=VERSION[1],
     package_dir={"": "."},
-    packages=[*find_packages(include=["alphapulse_relay*"]), "twisted.plugins"],
-    package_data={"alphapulse_relay": ["py.typed"], "alphapulse_relay.protocol_v2": ["*.toml"]},
+    packages=[*find_packages(include=["alphapulse_relay*"]), PAGE, "twisted.plugins"],
+    package_data={
+        "alphapulse_relay": ["py.typed"],
+        "alphapulse_relay.protocol_v2": ["*.toml"],
+        PAGE: ["*.html", "*.js", "*.css"],
+    },
     # The wire is little-endian, and so is the C code.
     ext_modules=[extension(module) for module in COMPILED] if sys.byteorder == "little" else [],
 )

@@ -18,6 +18,16 @@ from alphapulse_relay.protocol_v2.header import HEADER_SIZE, Domain
 
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 _TIMES = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_PORTS = {"http": 80, "https": 443}
+"""Which port a browser leaves out of an origin."""
+_ORIGIN = re.compile(
+    r"([a-z][a-z0-9+.-]*)://([a-z0-9_-]+(?:\.[a-z0-9_-]+)*|\[[0-9a-f:.]+\])(?::([0-9]{1,5}))?"
+)
+"""Scheme, host and port as browsers write them (RFC 6454, section 6.2)."""
+_TOKEN = re.compile(rb"[A-Za-z0-9._~-]{16,1024}")
+"""What can be sent in a header and as a subprotocol, and is long enough not to be guessed."""
+TOKEN_FILE_MAX = 2048
+"""Bytes of a token's file that are read: more than a token has."""
 _PORT = re.compile(r"\b(?:tcp6?|ssl):(?:port=)?(-?\d+)")
 
 
@@ -60,6 +70,42 @@ def _reason(error: Exception) -> str:
 def optional_endpoint(text: str) -> str | None:
     """Check an endpoint; ``none`` is none."""
     return None if text == "none" else endpoint(text)
+
+
+def origin(text: str) -> str:
+    """Read a web origin; return it as browsers write it, without a port that its scheme implies."""
+    match = _ORIGIN.fullmatch(text.lower())
+    if match is None or int(match[3] or 1) not in range(1, 65536):
+        raise ValueError("is not an origin such as https://desk.example:8443: no path, no *")
+    implied = match[3] is None or int(match[3]) == _PORTS.get(match[1])
+    return f"{match[1]}://{match[2]}" + ("" if implied else f":{int(match[3])}")
+
+
+def token_file(text: str) -> str | None:
+    """Return the token that a file holds; ``none`` is none."""
+    if text == "none":
+        return None
+    try:
+        with path(text).open("rb") as file:
+            permissions, content = os.fstat(file.fileno()).st_mode, file.read(TOKEN_FILE_MAX)
+    except OSError as error:
+        raise ValueError(f"cannot be read: {error.strerror}") from error
+    if permissions & 0o006:
+        mode_text = f"{permissions & 0o777:o}"
+        raise ValueError(
+            f"is open to others than its owner and group (mode {mode_text}): chmod 640"
+        )
+    token = content.strip()
+    if not _TOKEN.fullmatch(token):
+        raise ValueError("does not hold one token: 16 to 1024 characters of A-Z a-z 0-9 . _ ~ -")
+    return token.decode()
+
+
+def truth(text: str) -> bool:
+    """Read whether something is so."""
+    if text not in ("1", "true", "0", "false"):
+        raise ValueError("is not one of 1, true, 0, false")
+    return text in ("1", "true")
 
 
 def size(text: str) -> int:

@@ -15,7 +15,7 @@ import os
 import sys
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -44,6 +44,8 @@ JOURNAL_BESIDE = "journal beside the socket"
 _LOG_LEVELS = ("debug", "info", "warn", "error", "critical")
 _LOG_FORMATS = ("text", "json")
 _NUMBER = (str, int)
+_FILES = {"socket": "*.sock", "config": "*.toml", "journal": "*", "web-token-file": "*"}
+"""Which files a shell may offer."""
 
 
 class OptionError(usage.UsageError):
@@ -59,12 +61,16 @@ class Settings:
     """The options' values. Sizes are in bytes, times in seconds; ``web`` may be absent.
 
     ``journal`` is where it lies, None for nowhere; ``fsync`` is 0 for always and None for never.
+    ``web_origin`` holds origins as browsers write them, ``web_token_file`` what the file holds.
     """
 
     socket: Path
     socket_mode: int
     listen: tuple[str, ...]
     web: str | None
+    web_origin: tuple[str, ...]
+    web_token_file: str | None = field(repr=False)  # a secret
+    web_publish: bool
     journal: Path | None
     journal_size: int
     journal_age: float | None
@@ -96,8 +102,8 @@ class Settings:
 class Option:
     """One option: ``read`` makes its value from text; ``types`` may stand for text in the file.
 
-    The value of a ``repeat`` option is a list of texts, each read apart. ``words`` is what a
-    shell may offer.
+    The value of a ``repeat`` option is a list of texts, each read apart. A ``switch`` has no value
+    on the command line. ``words`` is what a shell may offer.
     """
 
     name: str
@@ -108,6 +114,7 @@ class Option:
     types: tuple[type, ...] = (str,)
     words: tuple[str, ...] = ()
     repeat: bool = False
+    switch: bool = False
 
     @property
     def help(self) -> str:
@@ -135,6 +142,13 @@ OPTIONS = (
            "(in the environment: separated by blanks)", read.endpoint, repeat=True),
     Option("web", "w", "tcp:9750:interface=127.0.0.1",
            "endpoint of the side port (metrics, health, status), or none", read.optional_endpoint),
+    Option("web-origin", None, "", "one more origin whose pages may read signals from the side "
+           "port, such as https://desk.example; repeatable (in the environment: separated by "
+           "blanks)", read.origin, repeat=True),
+    Option("web-token-file", None, "none", "file with the token that the side port asks for where "
+           "it is not bound to loopback, and of who publishes; or none", read.token_file),
+    Option("web-publish", None, "false", "let who has the token publish by the side port",
+           read.truth, (bool,), switch=True),
     Option("journal", "j", JOURNAL_BESIDE, "directory that keeps the log, or none", read.journal),
     Option("journal-size", None, "1G", "disk space for the journal; the oldest messages go first",
            read.size, _NUMBER),
@@ -190,6 +204,7 @@ def settings_from(flags: Mapping[str, str | list[str]], environ: Mapping[str, st
     settings = Settings(**values)
     if given["journal"].value == JOURNAL_BESIDE:
         settings = replace(settings, journal=settings.socket.parent / "journal")
+    _check_publishing(settings, given["web-publish"])
     _check_backlog(settings, given["backlog"], given["max-message"])
     if settings.journal is not None:
         _check_journal(settings, given["journal-size"], given["max-message"])
@@ -233,6 +248,15 @@ def _value(option: Option, given: _Given) -> Any:
             message = f"--{option.name}{given.origin}: {text!r} {error}"
             raise OptionError(message, given.status) from error
     return tuple(values) if option.repeat else values[0]
+
+
+def _check_publishing(settings: Settings, publish: _Given) -> None:
+    """Refuse to let anybody publish that a browser can be made to speak for."""
+    if settings.web_publish and settings.web_token_file is None:
+        raise OptionError(
+            f"--web-publish{publish.origin}: a token is needed to publish: give --web-token-file",
+            publish.status,
+        )
 
 
 def _check_backlog(settings: Settings, backlog: _Given, max_message: _Given) -> None:
@@ -300,7 +324,10 @@ def _from_toml(name: str, value: object, path: str) -> _Given:
             return _Given(value, origin, os.EX_CONFIG)
         message = f"--{name}{origin}: {shown} is not a list of strings"
     elif type(value) in option.types:
-        return _Given(str(value), origin, os.EX_CONFIG)
+        text = str(value).lower() if option.switch else str(value)
+        return _Given(text, origin, os.EX_CONFIG)
+    elif option.switch:
+        message = f"--{name}{origin}: {shown} is not true or false"
     else:
         accepted = " or a number" if len(option.types) > 1 else f', such as "{option.default}"'
         message = f"--{name}{origin}: {shown} is not a string{accepted}"
@@ -311,11 +338,13 @@ def _completions() -> usage.Completions:
     """Tell a shell what may follow each option (``twisted.python.usage.Completions``)."""
     actions: dict[str, usage.Completer] = {}
     for option in OPTIONS:
+        if option.switch:
+            continue
         if option.words:
             actions[option.name] = usage.CompleteList(option.words)
         else:
             actions[option.name] = usage.Completer()
-    for name, glob in (("socket", "*.sock"), ("config", "*.toml"), ("journal", "*")):
+    for name, glob in _FILES.items():
         actions[name] = usage.CompleteFiles(glob)
     repeatable = [option.name for option in OPTIONS if option.repeat]
     return usage.Completions(multiUse=repeatable, optActions=actions)
@@ -334,7 +363,10 @@ class Options(usage.Options):
     optParameters = [  # noqa: RUF012 (so usage.Options has it)
         [option.name, option.short, None, option.help]
         for option in (*OPTIONS, _CONFIG)
-        if not option.repeat
+        if not option.repeat and not option.switch
+    ]
+    optFlags = [  # noqa: N815, RUF012 (so usage.Options has it)
+        [option.name, option.short, option.help] for option in OPTIONS if option.switch
     ]
     compData = _completions()  # noqa: N815 (so usage.Options has it)
     settings: Settings
@@ -344,6 +376,11 @@ class Options(usage.Options):
 
     opt_listen.__doc__ = _BY_NAME["listen"].help
     opt_l = opt_listen
+
+    def opt_web_origin(self, origin: str) -> None:  # noqa: D102 (the table has it)
+        self.setdefault("web-origin", []).append(origin)
+
+    opt_web_origin.__doc__ = _BY_NAME["web-origin"].help
 
     def opt_version(self) -> NoReturn:
         """Display the version and exit."""
@@ -369,4 +406,7 @@ class Options(usage.Options):
     @property
     def flags(self) -> dict[str, str | list[str]]:
         """The options that were given on the command line, as :func:`settings_from` takes them."""
-        return {name: value for name, value in self.items() if value is not None}
+        switches = {option.name for option in OPTIONS if option.switch}
+        values = {name: value for name, value in self.items() if name not in switches}
+        given = {name: value for name, value in values.items() if value is not None}
+        return given | {name: "true" for name in switches if self[name]}

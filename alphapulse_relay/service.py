@@ -29,6 +29,9 @@ from alphapulse_relay.hub.worker import ThreadWorker
 from alphapulse_relay.logs import observer
 from alphapulse_relay.options import Options, Settings
 from alphapulse_relay.unix_socket import SocketPath, StartError
+from alphapulse_relay.web.access import Access
+from alphapulse_relay.web.connections import WEB_CONNECTIONS_MAX
+from alphapulse_relay.web.rates import Rates
 from alphapulse_relay.web.site import build_site
 
 __all__ = ["Options", "SignalRelayService", "makeService"]
@@ -36,8 +39,10 @@ __all__ = ["Options", "SignalRelayService", "makeService"]
 DRAIN_SECONDS = 5.0
 """How long a relay that was told to leave waits for consumers to take what was sent to them."""
 SPARE_DESCRIPTORS = 256
-"""Descriptors beyond the peers': listeners, log, epoll, side port, and those being refused, of
-which a port accepts 100 in a turn."""
+"""Descriptors beyond those of the peers and of the side port's connections: listeners, log, epoll,
+and what is being refused, of which a port accepts 100 in a turn."""
+WEB_SHARE = 4
+"""The part of a low limit of open files that the side port's connections may have: a quarter."""
 
 
 class ListenerService(Service):
@@ -97,6 +102,9 @@ class SignalRelayService(MultiService):
             max_peers=settings.max_peers,
             verbose=settings.log_level == "debug",
         )
+        self._rates = Rates(self.hub, reactor)
+        access = Access(settings.web_origin, settings.web_token_file, settings.web_publish)
+        self._connections = build_site(self.hub, self.unready, access, self._rates)
         self._asked_by: dict[IService, str] = {}
         self._listener = ListenerService(settings, self.hub, reactor)
         self._add(self._listener, f"--socket {settings.socket}")
@@ -106,8 +114,8 @@ class SignalRelayService(MultiService):
             self._add(listener, f"--listen {endpoint}")
         self._listeners = list(self)
         if settings.web is not None:
-            site = build_site(self.hub, self.unready)
-            self._add(endpoint_service(settings.web, site, reactor), f"--web {settings.web}")
+            web = endpoint_service(settings.web, self._connections, reactor)
+            self._add(web, f"--web {settings.web}")
 
     def _add(self, part: Service, option: str) -> None:
         """Take a part of the relay in, and keep which option asked for it."""
@@ -140,7 +148,8 @@ class SignalRelayService(MultiService):
         try:
             if settings.cpu is not None:
                 os.sched_setaffinity(0, {settings.cpu})
-            self.hub.max_peers = raise_descriptor_limit(settings.max_peers)
+            peers, connections = raise_descriptor_limit(settings.max_peers)
+            self.hub.max_peers, self._connections.most = peers, connections
             for part, option in self._asked_by.items():
                 start(part, option)
         except StartError as error:
@@ -157,6 +166,8 @@ class SignalRelayService(MultiService):
         """Serve, from when the reactor runs."""
         # Not before, as it is to belong to the user that the relay runs as.
         self._open_log()
+        if self.settings.web is not None:
+            self._rates.start()
         super().startService()
         # What is loaded by now stays: a collector that walks it all stops everybody meanwhile.
         gc.collect()
@@ -197,6 +208,7 @@ class SignalRelayService(MultiService):
         await self.hub.drain(DRAIN_SECONDS)
         if self._journal is not None:
             self._journal.close()
+        self._rates.stop()
         await gatherResults([part.stopService() for part in self if part not in self._listeners])
 
     def _handle_signals(self) -> None:
@@ -281,26 +293,37 @@ def exit_with(message: str, status: int) -> NoReturn:
     raise SystemExit(status)
 
 
-def raise_descriptor_limit(peers: int) -> int:
-    """Raise the limit of open files so that so many peers fit; return how many do.
+def raise_descriptor_limit(peers: int) -> tuple[int, int]:
+    """Raise the limit of open files so that so many peers fit, and the side port's connections.
 
-    Only root may go beyond the hard limit (getrlimit(2)). Raises :class:`StartError` if not even
-    one fits.
+    Returns how many of each do. Raises :class:`StartError` if not even one peer fits.
+    """
+    wanted = peers + WEB_CONNECTIONS_MAX + SPARE_DESCRIPTORS
+    limit = _raise_limit(wanted)
+    if limit >= wanted:
+        return peers, WEB_CONNECTIONS_MAX
+    connections = min(WEB_CONNECTIONS_MAX, limit // WEB_SHARE)
+    if limit <= connections + SPARE_DESCRIPTORS:
+        raise StartError(
+            f"a limit of {limit} open files leaves no room for peers: raise it with 'ulimit -n'"
+        )
+    return limit - connections - SPARE_DESCRIPTORS, connections
+
+
+def _raise_limit(wanted: int) -> int:
+    """Raise the limit of open files as far as may be; return how many of the wanted there are.
+
+    Only root may go beyond the hard limit (getrlimit(2)).
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = peers + SPARE_DESCRIPTORS
     if soft == resource.RLIM_INFINITY or soft >= wanted:
-        return peers
+        return wanted
     if hard != resource.RLIM_INFINITY and hard < wanted:
         try:
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, wanted))
         except (OSError, ValueError):
             wanted = hard
         else:
-            return peers
-    if wanted <= SPARE_DESCRIPTORS:
-        raise StartError(
-            f"a limit of {hard} open files leaves no room for peers: raise it with 'ulimit -n'"
-        )
+            return wanted
     resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-    return wanted - SPARE_DESCRIPTORS
+    return wanted

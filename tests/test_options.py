@@ -31,6 +31,9 @@ DEFAULTS = {
     "socket_mode": 0o660,
     "listen": (),
     "web": "tcp:9750:interface=127.0.0.1",
+    "web_origin": (),
+    "web_token_file": None,
+    "web_publish": False,
     "journal": Path("/tmp/alphapulse/journal"),
     "journal_size": 1 << 30,
     "journal_age": None,
@@ -47,12 +50,20 @@ DEFAULTS = {
     "log_format": "text",
 }
 
+TOKENS = {f"token-{each}": each * 16 for each in "abc"}
 # For each option three texts that are not the default, and their values.
 VALUES = {
     "socket": [("/a/b.sock", Path("/a/b.sock")), ("/c", Path("/c")), ("/d e", Path("/d e"))],
     "socket-mode": [("600", 0o600), ("0", 0), ("0777", 0o777)],
     "listen": [("tcp:1", ("tcp:1",)), ("tcp:2", ("tcp:2",)), ("unix:/x", ("unix:/x",))],
     "web": [("none", None), ("tcp:0", "tcp:0"), ("unix:/w", "unix:/w")],
+    "web-origin": [
+        ("https://a.example", ("https://a.example",)),
+        ("HTTP://B:80", ("http://b",)),
+        ("http://[::1]:81", ("http://[::1]:81",)),
+    ],
+    "web-token-file": list(TOKENS.items()),
+    "web-publish": [("true", True), ("1", True), ("true", True)],
     "journal": [("/j", Path("/j")), ("none", None), ("/k l", Path("/k l"))],
     "journal-size": [("64M", 64 << 20), ("2G", 2 << 30), ("99999999", 99999999)],
     "journal-age": [("90m", 5400.0), ("7d", 604800.0), ("1.5", 1.5)],
@@ -69,6 +80,7 @@ VALUES = {
     "log-format": [("json", "json"), ("json", "json"), ("json", "json")],
 }
 NAMES = [option.name for option in OPTIONS]
+REPEATED = {option.name for option in OPTIONS if option.repeat}
 
 
 def field(name: str) -> str:
@@ -86,13 +98,28 @@ def toml(tmp_path: Path, text: str) -> str:
 
 
 def toml_value(name: str, text: str) -> str:
-    return f'["{text}"]' if name == "listen" else f'"{text}"'
+    if name == "web-publish":
+        return text
+    return f'["{text}"]' if name in REPEATED else f'"{text}"'
 
 
 @pytest.fixture(autouse=True)
 def no_environment(monkeypatch):
     for name in [name for name in os.environ if name.startswith("SIGNAL_RELAY_")]:
         monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True)
+def tokens(tmp_path, monkeypatch):
+    """Have files with tokens where the process is."""
+    monkeypatch.chdir(tmp_path)
+    for name, token in TOKENS.items():
+        write_token(tmp_path / name, f"{token}\n")
+
+
+def write_token(path: Path, content: str, mode: int = 0o600) -> None:
+    path.write_text(content)
+    path.chmod(mode)
 
 
 class TestSources:
@@ -105,8 +132,9 @@ class TestSources:
     @pytest.mark.parametrize("name", NAMES)
     def test_flag_beats_environment_beats_file_beats_default(self, tmp_path, name):
         (flag, by_flag), (env, by_env), (text, by_file) = VALUES[name]
-        flags = {name: [flag] if name == "listen" else flag}
-        file = {"config": toml(tmp_path, f"{name} = {toml_value(name, text)}")}
+        flags = {name: [flag] if name in REPEATED else flag}
+        token = 'web-token-file = "token-a"\n' if name == "web-publish" else ""
+        file = {"config": toml(tmp_path, f"{token}{name} = {toml_value(name, text)}")}
         environ = {variable(name): env}
 
         def value(flags, environ):
@@ -120,7 +148,10 @@ class TestSources:
     @pytest.mark.parametrize("name", NAMES)
     def test_command_line(self, name):
         options = Options()
-        options.parseOptions([f"--{name}", VALUES[name][0][0]])
+        if name == "web-publish":
+            options.parseOptions(["--web-token-file", "token-a", "--web-publish"])
+        else:
+            options.parseOptions([f"--{name}", VALUES[name][0][0]])
         assert getattr(options.settings, field(name)) == VALUES[name][0][1]
 
     @pytest.mark.parametrize(
@@ -132,6 +163,28 @@ class TestSources:
         short.parseOptions([flag, text])
         long.parseOptions([f"--{name}={text}"])
         assert short.settings == long.settings != settings_from({}, {})
+
+    @pytest.mark.parametrize("text", ["0", "false"])
+    def test_a_switch_in_the_environment_and_none_on_the_command_line(self, text, monkeypatch):
+        monkeypatch.setenv("SIGNAL_RELAY_WEB_PUBLISH", text)
+        options = Options()
+        options.parseOptions([])
+        assert options.settings.web_publish is False
+        assert options.flags == {}
+
+    def test_a_switch_on_the_command_line_wins(self, monkeypatch):
+        monkeypatch.setenv("SIGNAL_RELAY_WEB_PUBLISH", "false")
+        options = Options()
+        options.parseOptions(["--web-publish", "--web-token-file=token-b"])
+        assert options.settings.web_publish is True
+        assert options.flags == {"web-publish": "true", "web-token-file": "token-b"}
+
+    def test_origins_are_repeatable(self):
+        options = Options()
+        options.parseOptions(["--web-origin", "http://a", "--web-origin=http://b:8080"])
+        assert options.settings.web_origin == ("http://a", "http://b:8080")
+        environ = {"SIGNAL_RELAY_WEB_ORIGIN": "http://a https://b:443"}
+        assert settings_from({}, environ).web_origin == ("http://a", "https://b")
 
     def test_listen_is_repeatable_and_the_winner_takes_all(self, tmp_path):
         config = toml(tmp_path, 'listen = ["tcp:1", "tcp:2"]')
@@ -217,6 +270,12 @@ WRONG = [
     ("web", "systemd:domain=UNIX:name=x",
      f"{ENDPOINT}: a part is missing, or systemd has passed no such socket"),
     ("web", "tcp", f"{ENDPOINT}: missing 1 required positional argument: 'port'"),
+    *[("web-origin", text, "is not an origin such as https://desk.example:8443: no path, no *")
+      for text in ("", "desk.example", "https://", "https://a/", "https://a/b", "https://*",
+                   "https://a:0", "https://a:65536", "https://a:", "https://u@a", "null", "//a")],
+    ("web-token-file", "", "is not a path of printable characters"),
+    ("web-token-file", "nothing", "cannot be read: No such file or directory"),
+    ("web-token-file", ".", "cannot be read: Is a directory"),
     ("validate", "none", "is not one of framing, checksum, strict"),
     *[("domains", text, "is not a list of numbers and ranges from 0 to 255, such as 20-39,50")
       for text in ("", ",", "1,", "256", "-1", "2-1", "1-256", "signal", "1;2", "٣")],
@@ -284,6 +343,9 @@ class TestWrongValues:
             ("max-peers = 1.5", "--max-peers{}: 1.5 is not a string or a number"),
             ("max-peers = 0", "--max-peers{}: '0' is not a whole number, 1 or more"),
             ("hold = inf", "--hold{}: 'inf' is not a number of seconds, 0 or more"),
+            ("web-publish = 1", "--web-publish{}: 1 is not true or false"),
+            ('web-publish = "true"', "--web-publish{}: 'true' is not true or false"),
+            ('web-origin = "http://a"', "--web-origin{}: 'http://a' is not a list of strings"),
             ("hold = [1]", "--hold{}: [1] is not a string or a number"),
             ('listen = "tcp:1"', "--listen{}: 'tcp:1' is not a list of strings"),
             ("listen = [1]", "--listen{}: [1] is not a list of strings"),
@@ -356,6 +418,7 @@ class TestWrongValues:
             (["--hodl"], "option --hodl not recognized"),
             (["-x"], "option -x not recognized"),
             (["--hold"], "option --hold requires argument"),
+            (["--web-publish=1"], "option --web-publish must not have an argument"),
             (["--hold", "1", "now"], "unexpected argument 'now'"),
             (["a\nb"], r"unexpected argument 'a\nb'"),
         ],
@@ -365,6 +428,63 @@ class TestWrongValues:
             Options().parseOptions(arguments)
         assert capsys.readouterr() == ("", f"signal-relay: {what}\n")
         assert stop.value.code == 2
+
+
+class TestToken:
+    WHAT = "does not hold one token: 16 to 1024 characters of A-Z a-z 0-9 . _ ~ -"
+
+    @pytest.mark.parametrize(
+        "content",
+        ["", "a" * 15, "a" * 1025, "a" * 3000, "a" * 16 + " b", "a" * 15 + "+", "a" * 15 + "ä"],
+    )
+    def test_wrong_content(self, tmp_path, content):
+        write_token(tmp_path / "wrong", content)
+        with pytest.raises(OptionError) as wrong:
+            settings_from({"web-token-file": "wrong"}, {})
+        assert str(wrong.value) == f"--web-token-file: 'wrong' {self.WHAT}"
+        assert wrong.value.status == 2
+
+    @pytest.mark.parametrize("content", ["a" * 1024 + "\n", "  AZaz09._~-AZaz09\r\n"])
+    def test_right_content(self, tmp_path, content):
+        write_token(tmp_path / "right", content)
+        assert settings_from({"web-token-file": "right"}, {}).web_token_file == content.strip()
+
+    @pytest.mark.parametrize("mode", [0o644, 0o604, 0o602])
+    def test_others_may_not_have_it(self, tmp_path, mode):
+        write_token(tmp_path / "open", "a" * 16, mode)
+        with pytest.raises(OptionError) as wrong:
+            settings_from({"web-token-file": "open"}, {})
+        what = f"is open to others than its owner and group (mode {mode:o}): chmod 640"
+        assert str(wrong.value) == f"--web-token-file: 'open' {what}"
+
+    @pytest.mark.parametrize("mode", [0o640, 0o400, 0o600])
+    def test_owner_and_group_may(self, tmp_path, mode):
+        write_token(tmp_path / "kept", "a" * 16, mode)
+        assert settings_from({"web-token-file": "kept"}, {}).web_token_file == "a" * 16
+
+    def test_is_not_shown(self):
+        settings = settings_from({"web-token-file": "token-a"}, {})
+        assert TOKENS["token-a"] not in repr(settings)
+
+    def test_who_publishes_needs_one(self, tmp_path):
+        with pytest.raises(OptionError) as wrong:
+            settings_from({"web-publish": "true"}, {})
+        what = "a token is needed to publish: give --web-token-file"
+        assert str(wrong.value) == f"--web-publish: {what}"
+        assert wrong.value.status == 2
+        config = toml(tmp_path, "web-publish = true")
+        with pytest.raises(OptionError) as wrong:
+            settings_from({"config": config}, {})
+        assert str(wrong.value) == f"--web-publish (from {config}): {what}"
+        assert wrong.value.status == 78
+
+    @pytest.mark.parametrize("text", ["yes", "True", "2"])
+    def test_a_switch_is_true_or_false(self, text):
+        with pytest.raises(OptionError) as wrong:
+            settings_from({}, {"SIGNAL_RELAY_WEB_PUBLISH": text})
+        origin = "(from SIGNAL_RELAY_WEB_PUBLISH)"
+        what = f"--web-publish {origin}: {text!r} is not one of 1, true, 0, false"
+        assert str(wrong.value) == what
 
 
 class TestBacklog:
@@ -406,8 +526,9 @@ class TestHelp:
         assert stop.value.code == 0
         out, err = capsys.readouterr()
         for option in OPTIONS:
-            line = rf"--{option.name}= +{re.escape(option.meaning)} \[default: (.+)\]\n"
-            assert re.search(line, out)[1] == option.default or option.name == "listen"
+            name = option.name if option.switch else f"{option.name}="
+            line = rf"--{name} +{re.escape(option.meaning)} \[default: (.+)\]\n"
+            assert re.search(line, out)[1] == (option.default or "none")
         assert "--config=" in out
         assert "SIGNAL_RELAY_MAX_PEERS" in out
         assert err == ""

@@ -44,7 +44,7 @@ def reactor() -> MemoryReactorClock:
 
 @pytest.fixture
 def unlimited(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(service, "raise_descriptor_limit", lambda peers: peers)
+    monkeypatch.setattr(service, "raise_descriptor_limit", lambda peers: (peers, 1000))
 
 
 def started(settings: Settings, reactor: MemoryReactorClock) -> SignalRelayService:
@@ -209,14 +209,15 @@ def test_the_log_observer_reaches_the_application_unless_it_is_left_to_twistd(
 
 
 @pytest.mark.parametrize(
-    ("soft", "hard", "may_raise_hard", "peers", "limit"),
+    ("soft", "hard", "may_raise_hard", "room", "limit"),
     [
-        (1024, 4096, True, 10_000, (10_256, 10_256)),
-        (1024, 4096, False, 3840, (4096, 4096)),
-        (1024, 20_000, True, 10_000, (10_256, 20_000)),
-        (20_000, 20_000, False, 10_000, (20_000, 20_000)),
-        (resource.RLIM_INFINITY, resource.RLIM_INFINITY, False, 10_000, None),
-        (1024, resource.RLIM_INFINITY, False, 10_000, (10_256, resource.RLIM_INFINITY)),
+        (1024, 4096, True, (10_000, 1000), (11_256, 11_256)),
+        (1024, 4096, False, (2840, 1000), (4096, 4096)),
+        (1024, 1024, False, (512, 256), (1024, 1024)),
+        (1024, 20_000, True, (10_000, 1000), (11_256, 20_000)),
+        (20_000, 20_000, False, (10_000, 1000), (20_000, 20_000)),
+        (resource.RLIM_INFINITY, resource.RLIM_INFINITY, False, (10_000, 1000), None),
+        (1024, resource.RLIM_INFINITY, False, (10_000, 1000), (11_256, resource.RLIM_INFINITY)),
     ],
 )
 def test_the_limit_of_open_files_is_raised_as_far_as_may_be(
@@ -224,7 +225,7 @@ def test_the_limit_of_open_files_is_raised_as_far_as_may_be(
     soft: int,
     hard: int,
     may_raise_hard: bool,
-    peers: int,
+    room: tuple[int, int],
     limit: tuple[int, int] | None,
 ) -> None:
     now = [(soft, hard)]
@@ -236,20 +237,39 @@ def test_the_limit_of_open_files_is_raised_as_far_as_may_be(
 
     monkeypatch.setattr(resource, "getrlimit", lambda _: now[0])
     monkeypatch.setattr(resource, "setrlimit", setrlimit)
-    assert raise_descriptor_limit(10_000) == peers
+    assert raise_descriptor_limit(10_000) == room
     assert now[0] == (limit or (soft, hard))
+
+
+def test_few_peers_need_no_more_than_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (1266, 1266))
+    assert raise_descriptor_limit(10) == (10, 1000)
 
 
 def test_a_limit_of_open_files_without_room_for_a_peer_is_an_error(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def setrlimit(*_: object) -> None:
-        raise ValueError("not allowed to raise maximum limit")
+    def setrlimit(_: int, wanted: tuple[int, int]) -> None:
+        if wanted[1] > 64:
+            raise ValueError("not allowed to raise maximum limit")
 
     monkeypatch.setattr(resource, "getrlimit", lambda _: (32, 64))
     monkeypatch.setattr(resource, "setrlimit", setrlimit)
     with pytest.raises(StartError, match="a limit of 64 open files leaves no room for peers"):
         raise_descriptor_limit(10_000)
+
+
+@pytest.mark.usefixtures("unlimited")
+@pytest.mark.parametrize("web", [None, "tcp:9750"])
+def test_rates_are_taken_for_the_side_port_until_the_relay_has_left(
+    settings: Settings, reactor: MemoryReactorClock, web: str | None
+) -> None:
+    relay = started(dataclasses.replace(settings, web=web), reactor)
+    reactor.pump([1.0] * 3)
+    assert len(relay._rates.describe()["samples"]) == (0 if web is None else 3)
+    stop(relay, reactor)
+    reactor.advance(0)
+    assert not reactor.getDelayedCalls()
 
 
 @pytest.mark.usefixtures("unlimited")

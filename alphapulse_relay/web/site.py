@@ -1,115 +1,160 @@
-"""The pages of the side port, and the Site that serves them."""
+"""Which address of the side port leads to what, and the Site that serves them."""
 
 import json
+import math
 from collections.abc import Callable
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
-from twisted.web.http import NOT_ALLOWED, NOT_FOUND, SERVICE_UNAVAILABLE, Request
-from twisted.web.pages import errorPage
-from twisted.web.resource import Resource
-from twisted.web.server import Request as ServerRequest
-from twisted.web.server import Site
+from twisted.web.http import BAD_REQUEST, NOT_FOUND, SERVICE_UNAVAILABLE, UNAUTHORIZED
+from twisted.web.http import Request as HTTPRequest
+from twisted.web.resource import IResource
+from twisted.web.server import Request, Site
 
-from alphapulse_relay import __version__
 from alphapulse_relay.hub.factory import SignalRelayFactory
+from alphapulse_relay.hub.farewell import identify_peer
+from alphapulse_relay.protocol_v2.signals import SignalTable
+from alphapulse_relay.web.access import Access
+from alphapulse_relay.web.channel import Channel
+from alphapulse_relay.web.connections import Connections
+from alphapulse_relay.web.layouts import describe_layouts
 from alphapulse_relay.web.metrics import Exposition
+from alphapulse_relay.web.pages import (
+    CONTENT_TYPES,
+    HEADERS,
+    PLAIN,
+    Directory,
+    Notice,
+    Page,
+    StaticFile,
+)
+from alphapulse_relay.web.rates import Rates
+from alphapulse_relay.web.signals import build_signals
 from alphapulse_relay.web.status import Status
 
-REQUEST_TIMEOUT = 30
-"""Seconds of silence after which a connection to the side port is closed."""
-INDEX = f"""<!doctype html>
-<html lang="en"><meta charset="utf-8"><title>Signal Relay</title>
-<h1>Signal Relay {__version__}</h1>
-<ul>
-<li><a href="/metrics">/metrics</a>: for Prometheus
-<li><a href="/healthz">/healthz</a>: 200 while the process answers
-<li><a href="/readyz">/readyz</a>: 200 while it accepts connections and journals, else 503
-<li><a href="/api/status">/api/status</a>: counters, peers and the last disconnects, as JSON
-</ul>
-"""
-
-
-class Directory(Resource):
-    """Has children, and is nothing else."""
-
-    def render(self, request: ServerRequest) -> Any:
-        """Answer that nothing is here."""
-        return errorPage(NOT_FOUND, "Not found", "There is no such page.").render(request)
-
-    def getChild(self, path: bytes, request: ServerRequest) -> Resource:  # noqa: ARG002
-        """Return what answers so for any other name."""
-        return Directory()
-
-
-class Page(Resource):
-    """A leaf that answers GET and HEAD with what ``render`` returns."""
-
-    isLeaf = True
-
-    def __init__(self, render: Callable[[ServerRequest], bytes], content_type: str) -> None:
-        super().__init__()
-        self._render = render
-        self._content_type = content_type
-
-    def render(self, request: ServerRequest) -> Any:
-        """Refuse all but GET and HEAD."""
-        if request.method in {b"GET", b"HEAD"}:
-            return super().render(request)
-        request.setHeader("allow", "GET, HEAD")
-        return errorPage(NOT_ALLOWED, "Not allowed", "A page can only be read.").render(request)
-
-    def render_GET(self, request: ServerRequest) -> bytes:
-        """Answer with the page as it is now."""
-        request.setHeader("content-type", self._content_type)
-        request.setHeader("cache-control", "no-store")
-        request.setHeader("x-content-type-options", "nosniff")
-        return self._render(request)
+PAGE = Path(__file__).parent / "page"
+"""The files of the live page."""
+PLOTLY = "plotly.min.js"
+JSON = "application/json"
 
 
 class QuietSite(Site):
-    """A Site that does not log each request: a scrape every few seconds is no event."""
+    """Answers who may ask. Does not log each request: a scrape every few seconds is no event."""
 
     noisy = False
 
-    def log(self, request: Request) -> None:
+    def __init__(self, root: IResource, hub: SignalRelayFactory, access: Access) -> None:
+        super().__init__(root, reactor=hub.clock)
+        self.timeOut = None  # the channel has its own
+        self.protocol = partial(Channel, hub)  # type: ignore[assignment]
+        self._hub = hub
+        self._access = access
+
+    def getResourceFor(self, request: Request) -> Any:
+        """Return what answers a request, or says why it must not be answered."""
+        for name, value in HEADERS.items():
+            request.setHeader(name, value)
+        denial = self._access.denial(request)
+        if denial is None:
+            return super().getResourceFor(request)
+        channel: Any = request.channel
+        self._hub.refused(identify_peer(self._hub, channel.transport), denial.reason)
+        if denial.status == UNAUTHORIZED:
+            request.setHeader("www-authenticate", "Bearer")
+        return Notice(denial.status, denial.text)
+
+    def log(self, request: HTTPRequest) -> None:
         """Log nothing."""
 
 
-def build_site(hub: SignalRelayFactory, unready: Callable[[], str | None]) -> Site:
-    """Return the side port's Site for a hub.
+def build_site(
+    hub: SignalRelayFactory, unready: Callable[[], str | None], access: Access, rates: Rates
+) -> Connections:
+    """Return what serves the side port's connections.
 
     ``unready`` tells why the relay does not accept, or does not journal; None if it does.
     """
+    root = Directory()
+    root.putChild(b"", StaticFile(PAGE / "index.html"))
+    root.putChild(b"page", page_files())
+    root.putChild(b"healthz", Page(lambda _: b"alive\n", PLAIN))
+    root.putChild(b"readyz", Page(partial(_readiness, unready), PLAIN))
+    root.putChild(b"metrics", Page(_metrics(hub, unready), PLAIN))
+    root.putChild(b"api", _api(hub, unready, rates))
+    root.putChild(b"signals", build_signals(hub, access))
+    return Connections(QuietSite(root, hub, access), hub)
 
-    def ready() -> bool:
-        return unready() is None
 
-    exposition = Exposition(hub, ready, hub.clock)
+def page_files() -> Directory:
+    """Return the directory of the live page's files, and of the library that it plots with."""
+    directory = Directory()
+    for path in PAGE.glob("*"):
+        if path.suffix in CONTENT_TYPES:
+            directory.putChild(path.name.encode(), StaticFile(path))
+    directory.putChild(PLOTLY.encode(), plotly())
+    return directory
+
+
+def plotly() -> IResource:
+    """Return the plots' library out of the installed package, which is not loaded for that."""
+    spec = find_spec("plotly")
+    for folder in (spec and spec.submodule_search_locations) or ():
+        path = Path(folder, "package_data", PLOTLY)
+        if path.is_file():
+            return StaticFile(path)
+    return Notice(
+        NOT_FOUND, "plots need another package: pip install 'alphapulse-signal-relay[page]'"
+    )
+
+
+def _api(hub: SignalRelayFactory, unready: Callable[[], str | None], rates: Rates) -> Directory:
     status = Status(hub)
+    layouts = json.dumps(describe_layouts(SignalTable.builtin())).encode()
 
-    def metrics(request: ServerRequest) -> bytes:
+    def status_document(_: Request) -> bytes:
+        return json.dumps(status.describe(ready=unready() is None)).encode()
+
+    api = Directory()
+    api.putChild(b"status", Page(status_document, JSON))
+    api.putChild(b"rates", Page(partial(_rates, rates), JSON))
+    api.putChild(b"layouts", Page(lambda _: layouts, JSON))
+    return api
+
+
+def _readiness(unready: Callable[[], str | None], request: Request) -> bytes:
+    reason = unready()
+    if reason is None:
+        return b"ready\n"
+    request.setResponseCode(SERVICE_UNAVAILABLE)
+    return f"not ready: {reason}\n".encode()
+
+
+def _metrics(
+    hub: SignalRelayFactory, unready: Callable[[], str | None]
+) -> Callable[[Request], bytes]:
+    exposition = Exposition(hub, lambda: unready() is None, hub.clock)
+
+    def render(request: Request) -> bytes:
         # Not by getHeader: that fails for bytes that are not UTF-8.
         accepted = request.requestHeaders.getRawHeaders(b"accept", [b""])[-1]
         content_type, body = exposition.render(accepted.decode("latin-1"))
         request.setHeader("content-type", content_type)
         return body
 
-    def readiness(request: ServerRequest) -> bytes:
-        reason = unready()
-        if reason is None:
-            return b"ready\n"
-        request.setResponseCode(SERVICE_UNAVAILABLE)
-        return f"not ready: {reason}\n".encode()
+    return render
 
-    def status_document(_: ServerRequest) -> bytes:
-        return json.dumps(status.describe(ready=ready())).encode()
 
-    root, api = Directory(), Directory()
-    plain = "text/plain; charset=utf-8"
-    root.putChild(b"", Page(lambda _: INDEX.encode(), "text/html; charset=utf-8"))
-    root.putChild(b"metrics", Page(metrics, plain))
-    root.putChild(b"healthz", Page(lambda _: b"alive\n", plain))
-    root.putChild(b"readyz", Page(readiness, plain))
-    root.putChild(b"api", api)
-    api.putChild(b"status", Page(status_document, "application/json"))
-    return QuietSite(root, timeout=REQUEST_TIMEOUT)
+def _rates(rates: Rates, request: Request) -> bytes:
+    """Answer with the samples since the time that is asked for."""
+    since = (request.args or {}).get(b"since", [b""])[-1]
+    try:
+        moment = float(since) if since else None
+    except ValueError:
+        moment = math.nan
+    if moment is not None and not math.isfinite(moment):
+        request.setResponseCode(BAD_REQUEST)
+        request.setHeader("content-type", PLAIN)
+        return b"since is not a time in seconds since 1970\n"
+    return json.dumps(rates.describe(moment)).encode()
