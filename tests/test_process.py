@@ -353,6 +353,7 @@ def daemon(directory: Path, *options: str) -> subprocess.CompletedProcess[str]:
     socket_option = ["--socket", str(directory / "daemon.sock")]
     return subprocess.run(
         [sys.executable, "-c", TWISTD, *twistd, "signal-relay", *socket_option, *options],
+        stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
         timeout=PATIENCE,
@@ -377,9 +378,10 @@ def test_a_daemon_runs_until_it_is_told_to_leave() -> None:
 def test_a_daemon_that_cannot_start_tells_its_caller() -> None:
     with Relay() as relay:
         done = daemon(relay.directory, "--web", f"tcp:{relay.port}:interface=127.0.0.1")
+        log = (relay.directory / "log").read_text()
         assert done.returncode == 1
-        assert f"--web tcp:{relay.port}:interface=127.0.0.1: cannot listen" in done.stderr
-        assert "cannot start: --web" in (relay.directory / "log").read_text()
+        assert f"--web tcp:{relay.port}:interface=127.0.0.1: cannot listen" in done.stderr, log
+        assert "cannot start: --web" in log
         assert daemon(relay.directory, "--socket", str(relay.socket)).returncode == 75
 
 

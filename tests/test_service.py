@@ -341,7 +341,7 @@ class TestJournal:
         ("spoil", "status", "what"),
         [
             (hold, 75, " is in use by another relay"),
-            (lambda path: path.write_text(""), 78, " is not a directory"),
+            (Path.touch, 78, " is not a directory"),
         ],
     )
     def test_one_that_cannot_be_had_ends_the_process_with_one_line(

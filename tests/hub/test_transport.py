@@ -180,6 +180,7 @@ class TestHeld:
         await until(lambda: own_relay.factory.departed)
         assert own_relay.factory.departed[0].messages_in == 20
         assert other_peer.messages_in == 10
+        assert await other.receive(20 * 5000) == b"".join(self.SENT)
 
     async def test_a_drain_reads_it(self, own_relay: Relay) -> None:
         sender, publisher = await own_relay.connect()
