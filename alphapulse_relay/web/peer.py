@@ -66,9 +66,9 @@ class WebSocketPeer(SignalRelayProtocol):
             self.factory.go_on(self)
 
     def deliver(self) -> None:
-        """Send from the cursor on; of what is sampled, now and then the newest."""
+        """Send from the cursor on; of a live sample, now and then the newest."""
         sample = self._visitor.query.sample
-        if sample and isinstance(self.cursor, FramedCursor):
+        if sample and isinstance(self.cursor, FramedCursor) and not self.cursor.replaying:
             now = self.factory.clock.seconds()
             if now - self._sampled_at < SAMPLE_SECONDS:
                 return

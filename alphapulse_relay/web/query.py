@@ -70,8 +70,6 @@ def _query(values: dict[str, Any]) -> Query:
     starts = [name for name in _STARTS if name in values]
     if len(starts) > 1:
         raise QueryError(f"{' and '.join(starts)} are given: a subscription begins in one place")
-    if starts and "sample" in values:
-        raise QueryError(f"sample and {starts[0]} are given: what is sampled is live")
     start = values[starts[0]] if starts else {}
     subscribe = Subscribe(
         wishes=values.get("wishes", Wish(0)) | values.get("behind", Wish.SKIP_WHEN_BEHIND),

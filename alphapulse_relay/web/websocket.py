@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from autobahn.twisted.websocket import WebSocketServerProtocol
 from autobahn.websocket.compress import PerMessageDeflateOffer, PerMessageDeflateOfferAccept
 from autobahn.websocket.types import ConnectionRequest
+from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -37,6 +38,8 @@ CLOSE_CODES = {
     Ending.UNDURABLE: INTERNAL,
 }
 """What a WebSocket is closed with, where it is not for what the peer did."""
+CONTROL_MAX = 125
+"""Bytes that a control frame may have (RFC 6455, section 5.5)."""
 
 
 @implementer(IOutlet)
@@ -149,10 +152,12 @@ class SignalsProtocol(WebSocketServerProtocol):
     transport: Any
     hub_peer: WebSocketPeer | None = None
     autoPingTimeout: int
+    closeHandshakeTimeout: float
     maxFramePayloadSize: int
     maxMessagePayloadSize: int
+    _isMessageCompressed: bool
     _unresponsive = False
-    _text = False
+    _last_call: IDelayedCall | None = None
 
     @property
     def is_ready(self) -> bool:
@@ -162,6 +167,11 @@ class SignalsProtocol(WebSocketServerProtocol):
     def onConnect(self, request: ConnectionRequest) -> str | None:
         """Take the subprotocol if it is offered."""
         return SUBPROTOCOL if SUBPROTOCOL in request.protocols else None
+
+    def _parseExtensionsHeader(self, header: str, removeQuotes: bool = True) -> list[Any]:
+        """Return the offers that can be taken; others are declined (RFC 7692, section 7)."""
+        offers = super()._parseExtensionsHeader(header, removeQuotes)
+        return [offer for offer in offers if is_understood(*offer)]
 
     def failHandshake(self, reason: str, code: int = 400, responseHeaders: Any = None) -> None:
         """Count a request that is none for a WebSocket, and say why."""
@@ -179,8 +189,7 @@ class SignalsProtocol(WebSocketServerProtocol):
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
         """Take whole messages, or the beginning of one."""
         if not isBinary:
-            self._text = True
-            self.sendCloseFrame(code=UNSUPPORTED, reasonUtf8=Ending.VIOLATION.value.encode())
+            self._fail_connection(UNSUPPORTED, Ending.VIOLATION.value)
         elif self.hub_peer is not None:
             self.hub_peer.dataReceived(payload)
 
@@ -195,9 +204,33 @@ class SignalsProtocol(WebSocketServerProtocol):
         self._unresponsive = True
         super().onAutoPingTimeout()
 
+    def onFrameData(self, payload: bytes) -> bool | None:
+        """Take some of a frame; once the connection has failed, only of what may be a Close."""
+        if self.failedByMe:
+            self._isMessageCompressed = self.utf8validateIncomingCurrentMessage = False
+            if self.current_frame.length > CONTROL_MAX:
+                return None  # it would be kept, however long it is
+        return super().onFrameData(payload)
+
+    def dropConnection(self, abort: bool = False) -> None:
+        """Drop the connection, if need be with what is still to be sent.
+
+        Not so where the peer has closed: the answer goes out, if the peer takes it soon.
+        """
+        if self.state == self.STATE_CLOSED:
+            return
+        cut = abort and not self.wasClean
+        super().dropConnection(cut)
+        if not cut:
+            self._last_call = self.factory.hub.clock.callLater(
+                self.closeHandshakeTimeout, self.transport.abortConnection
+            )
+
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Leave the hub, for the reason that is known best here."""
         super().connectionLost(reason)
+        if self._last_call is not None and self._last_call.active():
+            self._last_call.cancel()
         if self.hub_peer is not None:
             ending = self._ending()
             if ending is not None:
@@ -211,9 +244,20 @@ class SignalsProtocol(WebSocketServerProtocol):
             return Ending.UNRESPONSIVE
         if self.wasMaxFramePayloadSizeExceeded or self.wasMaxMessagePayloadSizeExceeded:
             return Ending.OVERSIZED
-        if self.failedByMe or self._text:
+        if self.failedByMe:
             return Ending.VIOLATION
         return Ending.CLOSED if self.wasClean else None
+
+
+def is_understood(extension: str, parameters: dict[str, Any]) -> bool:
+    """Tell whether that is an offer of compression whose parameters are known and valid."""
+    if extension != PerMessageDeflateOffer.EXTENSION_NAME:
+        return False
+    try:
+        PerMessageDeflateOffer.parse(parameters)
+    except Exception:  # autobahn raises just that
+        return False
+    return True
 
 
 def accept_deflate(offers: list[Any]) -> PerMessageDeflateOfferAccept | None:

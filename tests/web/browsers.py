@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -25,7 +26,10 @@ ADDRESS = IPv4Address("TCP", "127.0.0.1", 50_000)
 
 
 class Browser:
-    """One WebSocket, open; ``room`` is how many bytes its socket takes."""
+    """One WebSocket, open; ``room`` is how many bytes its socket takes.
+
+    ``offers`` are for compression in another way than ``deflate`` does.
+    """
 
     def __init__(
         self,
@@ -34,6 +38,7 @@ class Browser:
         *,
         publish: bool = False,
         deflate: bool = False,
+        offers: Sequence[ClientPerMessageDeflateFactory] = (),
         room: float = math.inf,
     ) -> None:
         number = signals.hub.next_number()
@@ -42,10 +47,10 @@ class Browser:
         self.protocol: Any = Invitation(signals, visitor).buildProtocol(ADDRESS)
         self.transport = Ordinary(peerAddress=ADDRESS)
         self.transport.protocol = self.protocol
-        extensions = [ClientPerMessageDeflateFactory()] if deflate else None
+        extensions = [*offers, *([ClientPerMessageDeflateFactory()] if deflate else [])]
         self.client: Any = ClientProtocol(
             parse_uri("ws://localhost/signals"),
-            extensions=extensions,
+            extensions=extensions or None,
             subprotocols=["signal-relay"],  # type: ignore[list-item]
             max_size=None,
         )

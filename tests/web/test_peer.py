@@ -180,6 +180,16 @@ class TestSample:
         assert browser.signals == sent
         assert browser.peer.cursor.messages_out == 2
 
+    def test_after_all_of_the_past_that_was_asked_for(self, here: Browsers) -> None:
+        publisher = here.hub.connect()
+        publisher.send(*(past := messages(20)))
+        browser = here.open("sample=3&last=10")
+        here.serve(2)
+        assert browser.signals == past[10:]
+        publisher.send(b"".join(fresh := messages(20, first=50)))
+        here.serve(round(SAMPLE_SECONDS / SERVE_SECONDS) + 1)
+        assert browser.signals == past[10:] + fresh[17:]
+
     def test_is_not_slow_after_a_stall(self, here: Browsers) -> None:
         browser, publisher = here.open("sample=2", room=0), here.hub.connect()
         here.hub.fill(publisher, 2 * WINDOW)

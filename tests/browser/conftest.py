@@ -1,0 +1,123 @@
+"""A real Chromium for the tests: whatever it complains about fails the test."""
+
+import os
+import re
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    ConsoleMessage,
+    Page,
+    WebError,
+    sync_playwright,
+)
+
+from tests.support import PATIENCE, Relay
+
+COMMANDS = ("chromium", "chromium-browser", "google-chrome")
+ARGUMENTS = (
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+SIZE = {"width": 1280, "height": 800}
+"""Pixels of the part of the window that shows the page."""
+POLL_MS = 10
+"""How long the browser is listened to before it is looked whether it said something."""
+SCREENSHOTS = Path(os.environ.get("TEST_ARTIFACTS") or "build/screenshots")
+
+
+def find_chromium() -> str | None:
+    """Return the path of the first Chromium there is."""
+    return next(filter(None, map(shutil.which, COMMANDS)), None)
+
+
+class Complaints:
+    """What the browser had to say against any page of a context.
+
+    That is errors on its console, where it also tells what the content security policy forbade and
+    what could not be loaded, and exceptions that nothing caught.
+    """
+
+    def __init__(self, context: BrowserContext) -> None:
+        self.found: list[str] = []
+        self._context = context
+        context.on("console", self._add_error)
+        context.on("weberror", self._add_exception)
+        context.on("page", lambda page: page.on("crash", lambda _: self._add("the page crashed")))
+
+    def take(self, pattern: str) -> list[str]:
+        """Wait for one with the pattern, and return all that have it: they fail no test then."""
+        deadline = time.monotonic() + PATIENCE
+        while not (taken := [each for each in self.found if re.search(pattern, each)]):
+            assert time.monotonic() < deadline, f"{pattern!r} is not among {self.found}"
+            self._context.pages[0].wait_for_timeout(POLL_MS)
+        self.found = [each for each in self.found if each not in taken]
+        return taken
+
+    def _add_error(self, said: ConsoleMessage) -> None:
+        if said.type == "error":
+            self._add(f"{said.text} ({said.location['url']})")
+
+    def _add(self, text: str) -> None:
+        self.found.append(text)
+
+    def _add_exception(self, error: WebError) -> None:
+        self._add(str(error.error))
+
+
+@pytest.fixture(scope="package")
+def browser() -> Iterator[Browser]:
+    """A Chromium without a window and with a profile of its own; it is never downloaded."""
+    path = find_chromium()
+    if path is None:
+        pytest.skip("there is no Chromium (on Debian: apt-get install chromium)")
+    sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []  # which root cannot have
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=path, args=[*ARGUMENTS, *sandbox])
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def context(browser: Browser) -> Iterator[BrowserContext]:
+    """Windows that share storage with each other, and with no other test."""
+    context = browser.new_context(viewport=SIZE, locale="en-GB", timezone_id="UTC")
+    context.set_default_timeout(PATIENCE * 1000)
+    yield context
+    context.close()
+
+
+@pytest.fixture
+def complaints(context: BrowserContext) -> Iterator[Complaints]:
+    """What the browser complains about, which fails the test unless the test takes it."""
+    complaints = Complaints(context)
+    yield complaints
+    assert complaints.found == []
+
+
+@pytest.fixture
+def page(
+    context: BrowserContext, complaints: Complaints, request: pytest.FixtureRequest
+) -> Iterator[Page]:
+    """An empty page; what it shows at the end of the test is kept as a picture."""
+    page = context.new_page()
+    yield page
+    if not page.is_closed():
+        name = re.sub(r"[^\w.-]+", "-", request.node.name).strip("-")
+        page.screenshot(path=SCREENSHOTS / f"{name}.png")
+
+
+@pytest.fixture(scope="package")
+def relay() -> Iterator[Relay]:
+    """A relay that tests share: they leave it without peers."""
+    with Relay() as relay:
+        yield relay
