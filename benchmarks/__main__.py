@@ -23,7 +23,7 @@ from benchmarks.summary import JOURNAL, OURS, Check, Row, summarise
 from benchmarks.systems import SYSTEMS, System
 
 ROUNDS = 9
-"""As many as fit in some fifteen minutes. Many short rounds tell more than a few long ones: what
+"""As many as fit in some twenty minutes. Many short rounds tell more than a few long ones: what
 differs most is where the kernel happens to put the processes."""
 SYSTEM_KEYS = tuple(kind.key for kind in SYSTEMS)
 LOAD_KEYS = tuple(load.key for load in LOADS)
@@ -38,10 +38,11 @@ ROUGH = Path(__file__).parents[1] / "build" / "benchmark"
 VERDICT = {True: "met", False: "[red]not met[/]", None: ""}
 EPILOG = """\b
 Examples:
-  script/benchmark                               all of it, some fifteen minutes
+  script/benchmark                               all of it, some twenty minutes
   script/benchmark --quick                       whether it works; figures are rough
   script/benchmark --systems relay,floor --loads through-3
   script/benchmark --loads replay,cold           only what these ask of the journal
+  script/benchmark --loads browsers              only what those at the side port do to others
 
 Directories are made in TMPDIR, /var/tmp if it is not set: 4 GB on a disk are needed.
 """
@@ -71,7 +72,7 @@ def _keys(ctx: click.Context, param: click.Parameter, value: str) -> tuple[str, 
     callback=_keys,
     default=",".join((*LOAD_KEYS, *PART_KEYS)),
     metavar="LIST",
-    help=f"Some of: {', '.join(LOAD_KEYS)}; or of what is asked of the journal: "
+    help=f"Some of: {', '.join(LOAD_KEYS)}; or of what is asked of the relay with a journal: "
     f"{', '.join(PART_KEYS)}. Then nothing else is asked of the relay.",
 )
 @click.option(

@@ -1,4 +1,4 @@
-"""The second part of a run: what is asked of the relay's journal alone.
+"""The second part of a run: what is asked of the relay with a journal alone.
 
 All parts are measured in turn, round after round, on one relay whose journal is full.
 """
@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks import parts
+from benchmarks import browsers, parts
 from benchmarks.loads import Figure
 from benchmarks.measure import MeasurementError
 from benchmarks.parts import PACED, THROUGH, Figures
@@ -39,6 +39,7 @@ PARTS = (
     Part("filter", "a filter that all pass", parts.measure_filter, parts.judge_filter),
     Part("crash", "start after kill -9", parts.measure_start, parts.judge_start),
     Part("stores", "others that keep messages", parts.measure_stores, parts.judge_stores),
+    Part("browsers", "browsers", browsers.measure_browsers, browsers.judge_browsers),
 )
 
 

@@ -6,7 +6,7 @@
  *   FRAME_HEX  what the publisher sends for one message, the message at OFFSET in it
  *   DELIVERED  bytes that a consumer is sent for one message
  *   BATCH      messages in one write
- *   RATE       messages a second, each at its time; 0 for as many as go in SECONDS
+ *   RATE       messages a second, each write at its time; 0 for as many as go in SECONDS
  *   WARM_UP    messages sent beforehand, unmeasured
  *   PUBLISHER, CONSUMER  connected sockets, as numbers of open files
  *
@@ -134,33 +134,42 @@ static int send_whole(const unsigned char *data, size_t left)
     return 0;
 }
 
-static int publish_at_once(void)
+/* How many messages the next write has. */
+static size_t next_batch(uint64_t sent)
 {
-    unsigned char *batch = malloc(run.batch * load.frame_size);
-    for (size_t i = 0; i < run.batch; i++) {
+    return run.limit - sent < run.batch ? run.limit - sent : run.batch;
+}
+
+/* Make the messages of the next write. */
+static void fill(unsigned char *batch, uint64_t sent, int64_t timestamp)
+{
+    size_t messages = next_batch(sent);
+    for (size_t i = 0; i < messages; i++) {
         unsigned char *frame = batch + i * load.frame_size;
         memcpy(frame, load.frame, load.frame_size);
-        stamp(frame + load.offset, i + 1, now());
+        stamp(frame + load.offset, sent + i + 1, timestamp);
     }
+}
+
+static int publish_at_once(unsigned char *batch)
+{
+    fill(batch, 0, now());
     run.started = now();
     uint64_t sent = 0;
     int status = 0;
     while (!status && sent < run.limit && now() - run.started < run.seconds_ns) {
-        size_t messages = run.limit - sent < run.batch ? run.limit - sent : run.batch;
+        size_t messages = next_batch(sent);
         status = send_whole(batch, messages * load.frame_size);
         sent += messages;
     }
     run.sent = sent;
-    free(batch);
     return status;
 }
 
 /* Open loop: a message's time is when it is due, whether or not the one before could be sent by
  * then. It is made before, and the thread sleeps: on few cores spinning would take the hub's. */
-static int publish_in_time(void)
+static int publish_in_time(unsigned char *batch)
 {
-    unsigned char frame[FRAME_MAX];
-    memcpy(frame, load.frame, load.frame_size);
     prctl(PR_SET_TIMERSLACK, TIMER_SLACK_NS);
     int64_t first = now() + SPREAD;
     run.started = first;
@@ -168,12 +177,13 @@ static int publish_in_time(void)
     uint64_t sent = 0;
     while (!status && sent < run.limit) {
         int64_t due = first + (int64_t)(sent * (NS / run.rate));
-        stamp(frame + load.offset, sent + 1, due);
+        fill(batch, sent, due);
         struct timespec time = {.tv_sec = due / NS, .tv_nsec = due % NS};
         while (clock_nanosleep(CLOCK_REALTIME, TIMER_ABSTIME, &time, NULL) == EINTR)
             ;
-        status = send_whole(frame, load.frame_size);
-        sent++;
+        size_t messages = next_batch(sent);
+        status = send_whole(batch, messages * load.frame_size);
+        sent += messages;
     }
     run.sent = sent;
     return status;
@@ -182,7 +192,9 @@ static int publish_in_time(void)
 static void *publish(void *unused)
 {
     (void)unused;
-    run.failed = (run.rate ? publish_in_time() : publish_at_once()) != 0;
+    unsigned char *batch = malloc(run.batch * load.frame_size);
+    run.failed = (run.rate ? publish_in_time(batch) : publish_at_once(batch)) != 0;
+    free(batch);
     run.finished = 1;
     return NULL;
 }

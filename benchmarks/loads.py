@@ -49,8 +49,8 @@ class Target:
 class Load:
     """One publisher and so many ``consumers``.
 
-    ``rate`` is in messages per second, each sent when it is due; 0 sends as much as goes, in
-    writes of ``write_size`` bytes or of one message. ``seconds`` is how long it publishes.
+    ``rate`` is in messages per second, each sent when it is due; 0 sends as much as goes. Writes
+    are of ``write_size`` bytes, or of one message. ``seconds`` is how long it publishes.
     """
 
     key: str

@@ -49,7 +49,7 @@ def checks(run: Run) -> list[Check]:
 
 
 def history_checks(run: Run, history: History) -> list[Check]:
-    """Return what was asked of the relay's journal."""
+    """Return what was asked of the relay with a journal."""
     return [*check_steady(run.results), *history.checks()]
 
 
@@ -124,7 +124,7 @@ def markdown(
     tables = [
         _systems_table(systems, columns, rows),
         _checks_table("of the relay, and of the load generator", all_checks),
-        _checks_table("of the journal", of_history),
+        _checks_table("of the relay with a journal", of_history),
     ]
     return "\n".join([*about, "\n\n".join("\n".join(table) for table in tables if table)])
 

@@ -8,7 +8,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from socket import socketpair
+from socket import socket, socketpair
 
 import pytest
 from click.testing import CliRunner
@@ -21,11 +21,11 @@ from alphapulse_relay.protocol_v2.control import (
     build_control,
 )
 from alphapulse_relay.protocol_v2.framing import Level, MessageReader, Rules
-from benchmarks import history, machine, page_cache, parts, report, stores, wire
+from benchmarks import browsers, history, machine, page_cache, parts, report, stores, wire
 from benchmarks.__main__ import DOCS, main
 from benchmarks.history import PARTS, History, Part
 from benchmarks.loads import ALL_READ, LOADS, ONE_STALLED, Figure, Load, Target
-from benchmarks.measure import Measurement
+from benchmarks.measure import Measurement, MeasurementError, allow_connections
 from benchmarks.replay import Replay, ReplayError, replay
 from benchmarks.run import Run, started
 from benchmarks.summary import (
@@ -342,6 +342,7 @@ def test_a_part_that_fails_is_told_and_the_others_go_on(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def full_relay(tmp_path_factory: pytest.TempPathFactory) -> Iterator[JournalRelay]:
+    allow_connections()
     relay = JournalRelay(tmp_path_factory.mktemp("history"), SCALE)
     try:
         relay.start()
@@ -358,12 +359,25 @@ EXPECTED = {
     "filter": {"through-1", "through-1 filtered", "through-3", "through-3 filtered"},
     "crash": {"seconds", "bytes", "empty"},
     "stores": {"journal", "jetstream", "redis-streams"},
+    "browsers": {
+        f"{load} {who} {figure}"
+        for load, kinds in (
+            ("quiet", "nobody socket pages binary json stalled half-open wrong"),
+            ("busy", "nobody socket pages binary json stalled"),
+        )
+        for who in kinds.split()
+        for figure in ("p50", "p99", "cpu", "done")
+    }
+    - {"quiet nobody done", "busy nobody done"},
 }
 
 
 @pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler (cc)")
 @pytest.mark.parametrize("part", PARTS, ids=lambda part: part.key)
-def test_each_part_finds_its_figures(full_relay: JournalRelay, part: Part) -> None:
+def test_each_part_finds_its_figures(
+    full_relay: JournalRelay, part: Part, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parts, "IDLE_SECONDS", 0.05)
     figures = part.measure(full_relay, 0, SCALE)
     missing = {k.key for k, _ in stores.RIVALS if k(full_relay.directory).missing() is not None}
     assert figures.keys() == EXPECTED[part.key] - missing
@@ -415,6 +429,37 @@ def test_stores_are_told_and_not_judged() -> None:
         ("4 messages/s", None),
         ("2 messages/s", None),
     ]
+
+
+def beside(p99: float) -> parts.Figures:
+    """Return the figures of a round in which nobody's p99 is 10, and everybody else's this."""
+    kinds = [browsers.NOBODY, *browsers.VISITORS]
+    names = [f"{load.key} {each.key}" for each in kinds for load in each.loads]
+    return {
+        f"{name} {figure}": 10.0 if name.endswith("nobody") else p99
+        for name in names
+        for figure in ("p50", "p99", "cpu")
+    }
+
+
+def test_visitors_are_judged_but_not_those_that_they_are_compared_with() -> None:
+    for p99, met in ((11.0, True), (11.2, False)):
+        checks = browsers.judge_browsers([beside(1.0), beside(p99), beside(99.0)])
+        others = [check.met for check in checks if "on the socket" in check.label]
+        assert others == [None, None]
+        assert [check.met for check in checks if check.target] == [met] * 10
+
+
+def test_visitors_that_are_turned_away_are_told(
+    full_relay: JournalRelay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (visitors,) = (each for each in browsers.VISITORS if each.key == "binary")
+    with socket() as deaf:
+        deaf.bind(("127.0.0.1", 0))
+        port = deaf.getsockname()[1]
+        monkeypatch.setattr(JournalRelay, "port", property(lambda relay: port))
+        with pytest.raises(MeasurementError, match=r"a WebSocket: .*refused"):
+            browsers.measure_beside(visitors, full_relay, parts.PACED, SCALE)
 
 
 def test_another_one_is_first_in_each_round() -> None:
@@ -536,7 +581,7 @@ def test_a_quick_run_of_relay_journal_and_floor(tmp_path: Path) -> None:
     table = (tmp_path / "performance.md").read_text()
     assert table.startswith(report.BEGIN)
     assert "| 64 KiB per write, to 3 | messages/s |" in table
-    assert "| of the journal | measured | target | met |" in table
+    assert "| of the relay with a journal | measured | target | met |" in table
     assert "†" not in table
     (replayed,) = found["history"]["rounds"]["replay"]
     assert replayed["bytes"] > replayed["seconds"] > 0

@@ -9,6 +9,10 @@ from alphapulse_relay.hub.history import newest
 from alphapulse_relay.hub.subscribed import SubscribedCursor
 from alphapulse_relay.hub.subscription import Filter
 
+FRAMED_SKIP_BEHIND = 4 << 20
+"""Bytes behind the head from which on a peer that wishes it is moved there: those that look for
+themselves, some times a second, find a burst behind the head though they are not slow."""
+
 
 class Offer(NamedTuple):
     """Which messages are offered: equal offers are equal bytes."""
@@ -21,6 +25,7 @@ class Offer(NamedTuple):
 class FramedCursor(SubscribedCursor):
     """Offers whole messages only."""
 
+    skip_behind = FRAMED_SKIP_BEHIND
     framed = True
 
     @property

@@ -46,6 +46,8 @@ class SubscribedCursor(Cursor):
     was delivered by it counts on. ``missed(reason, messages)`` is told what will not be sent.
     """
 
+    skip_behind = SKIP_BEHIND
+    """How many bytes behind the head it is moved there, if it wishes that."""
     framed = False
     """Whether all that it offers at once is to be whole messages."""
 
@@ -223,7 +225,7 @@ class SubscribedCursor(Cursor):
     def _from_log(self) -> memoryview:
         if self._stop_at is not None and self._position >= self._stop_at:
             return self._say_last()
-        if self._skips and not self.replaying and self.behind > SKIP_BEHIND:
+        if self._skips and not self.replaying and self.behind > self.skip_behind:
             self._finish_message()
             self._miss(self._log.head, GapReason.SKIPPED)
         if (gap := self._log.gap_at(self._position)) is not None:

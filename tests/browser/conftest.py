@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,30 +13,16 @@ from playwright.sync_api import (
     ConsoleMessage,
     Page,
     WebError,
-    sync_playwright,
 )
 
+from tests.browser.chromium import MISSING, chromium, find_chromium
 from tests.support import PATIENCE, Relay
 
-COMMANDS = ("chromium", "chromium-browser", "google-chrome")
-ARGUMENTS = (
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
 SIZE = {"width": 1280, "height": 800}
 """Pixels of the part of the window that shows the page."""
 POLL_MS = 10
 """How long the browser is listened to before it is looked whether it said something."""
 SCREENSHOTS = Path(os.environ.get("TEST_ARTIFACTS") or "build/screenshots")
-
-
-def find_chromium() -> str | None:
-    """Return the path of the first Chromium there is."""
-    return next(filter(None, map(shutil.which, COMMANDS)), None)
 
 
 class Complaints:
@@ -76,15 +61,12 @@ class Complaints:
 
 @pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
-    """A Chromium without a window and with a profile of its own; it is never downloaded."""
+    """A Chromium of its own."""
     path = find_chromium()
     if path is None:
-        pytest.skip("there is no Chromium (on Debian: apt-get install chromium)")
-    sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []  # which root cannot have
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=path, args=[*ARGUMENTS, *sandbox])
-        yield chromium
-        chromium.close()
+        pytest.skip(MISSING)
+    with chromium(path) as browser:
+        yield browser
 
 
 @pytest.fixture

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import click
 
+from tests.browser.chromium import MISSING, chromium, find_chromium
 from tests.soak.kill import JOURNAL, check_replay, kill_round
+from tests.soak.page import CLICK_MAX, GROWTH_MAX, watch
 from tests.soak.reconnects import WAYS, Life
 from tests.soak.stalls import KINDS, RATE, load, stall_round
 from tests.soak.stopped import stopped as stop_one
@@ -110,6 +112,25 @@ def stopped(seconds: float, consumers: int, rate: float) -> None:
     click.echo(f"the others' rate: {share:.0%} of what it was without a stopped one")
     click.echo(f"the relay's anonymous memory: {grown / (1 << 20):+.1f} MiB")
     click.echo(f"{result.left_behind} messages were behind, none is missing")
+
+
+@main.command()
+@click.option("--seconds", default=60.0, show_default=True, help="For how long.")
+@click.option("--rate", default=50_000, show_default=True, help="Messages a second.")
+def page(seconds: float, rate: int) -> None:
+    """Have the live page open while a flood goes by: it must answer, and not grow."""
+    path = find_chromium()
+    if path is None:
+        raise click.ClickException(MISSING)
+    with Relay() as relay, chromium(path) as browser:
+        result = watch(browser.new_page(), relay, rate, seconds)
+    click.echo(f"published: {result.rate:.0f} messages/s for {seconds:g} s")
+    click.echo(f"a click: {result.median_click:.3f} s, the slowest {result.slowest_click:.3f} s")
+    click.echo(f"memory of the page: {result.heap_bytes / (1 << 20):.1f} MiB")
+    click.echo(f"of which in the second half: {result.heap_growth / (1 << 20):+.1f} MiB")
+    click.echo(f"rows in the table: {result.drawn_rows}, nodes of the document: {result.nodes}")
+    if result.slowest_click > CLICK_MAX or result.heap_growth > GROWTH_MAX:
+        raise click.ClickException("the page did not answer in time, or it grows")
 
 
 if __name__ == "__main__":

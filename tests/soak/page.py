@@ -12,6 +12,10 @@ from tests.support import Relay
 
 PIECE_SECONDS = 0.02
 """Between two pieces of the flood."""
+CLICK_MAX = 1.0
+"""Seconds until the page must have painted what a click does."""
+GROWTH_MAX = 10 << 20
+"""Bytes that the page's memory may grow by in the second half of the time."""
 LOOK_MS = 500
 """Between two tries whether the page answers."""
 PRESS = """() => new Promise((answered) => {

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 import pytest
 from twisted.internet.error import ConnectionLost
 
+from alphapulse_relay.hub.framed import FRAMED_SKIP_BEHIND
 from alphapulse_relay.hub.peer import Ending, Miss, State
-from alphapulse_relay.hub.subscribed import SKIP_BEHIND
 from alphapulse_relay.protocol_v2.control import (
     ErrorCode,
     Gap,
@@ -114,7 +114,7 @@ class TestBehind:
         browser.transport.room = 50_000
         here.serve()
         assert browser.peer.state is State.BEHIND
-        missed = here.hub.fill(publisher, SKIP_BEHIND + 50_000)
+        missed = here.hub.fill(publisher, FRAMED_SKIP_BEHIND + 50_000)
         here.serve(3)
         browser.transport.take(math.inf)
         publisher.send(last := message(number=77))
@@ -133,7 +133,7 @@ class TestBehind:
     def test_or_catches_up_if_it_would_rather_wait(self, here: Browsers) -> None:
         browser, publisher = here.open("behind=wait"), here.hub.connect()
         browser.transport.room = 0
-        sent = here.hub.fill(publisher, SKIP_BEHIND + 50_000)
+        sent = here.hub.fill(publisher, FRAMED_SKIP_BEHIND + 50_000)
         here.serve(3)
         browser.transport.take(math.inf)
         here.serve(10)
