@@ -188,10 +188,18 @@ class SignalsProtocol(WebSocketServerProtocol):
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
         """Take whole messages, or the beginning of one."""
+        self._renew_inflater()
         if not isBinary:
             self._fail_connection(UNSUPPORTED, Ending.VIOLATION.value)
         elif self.hub_peer is not None:
             self.hub_peer.dataReceived(payload)
+
+    def _renew_inflater(self) -> None:
+        """Begin anew after a last block (RFC 7692, section 7.2.3.4): zlib would drop what follows."""
+        compression = self._perMessageCompress
+        inflater = compression and compression._decompressor
+        if inflater is not None and inflater.eof:
+            compression._decompressor = None
 
     def onAutoPingTimeout(self) -> None:
         """Give the peer up, unless it is the relay that does not read the answer."""

@@ -1,4 +1,4 @@
-"""What the tests of ``/signals`` share: browsers of a hub on a clock, by a client that is not ours."""
+"""Browsers of a hub on a clock, by a WebSocket client that is not ours."""
 
 import json
 import math

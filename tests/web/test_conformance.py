@@ -402,6 +402,14 @@ class TestDeflate:
             deflating.feed(frame(BINARY, data[:-4], rsv=4))
         assert deflating.published == b"".join(sent)
 
+    def test_a_last_block_is_not_the_last_message(self, deflating: Publisher) -> None:
+        sent = messages(3, 500)
+        for each in sent:
+            deflate = zlib.compressobj(1, zlib.DEFLATED, -15)
+            data = deflate.compress(each) + deflate.flush(zlib.Z_FINISH)
+            deflating.feed(frame(BINARY, data + b"\0", rsv=4))
+        assert deflating.published == b"".join(sent)
+
     @pytest.mark.parametrize("step", [WHOLE, 1])
     def test_is_taken(self, deflating: Publisher, step: int) -> None:
         ping = frame(PING, b"?")
