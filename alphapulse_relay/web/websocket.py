@@ -156,6 +156,7 @@ class SignalsProtocol(WebSocketServerProtocol):
     maxFramePayloadSize: int
     maxMessagePayloadSize: int
     _isMessageCompressed: bool
+    _perMessageCompress: Any
     _unresponsive = False
     _last_call: IDelayedCall | None = None
 
@@ -195,7 +196,7 @@ class SignalsProtocol(WebSocketServerProtocol):
             self.hub_peer.dataReceived(payload)
 
     def _renew_inflater(self) -> None:
-        """Begin anew after a last block (RFC 7692, section 7.2.3.4): zlib would drop what follows."""
+        """Begin anew after a last block (RFC 7692, 7.2.3.4): zlib would drop what follows."""
         compression = self._perMessageCompress
         inflater = compression and compression._decompressor
         if inflater is not None and inflater.eof:

@@ -57,7 +57,7 @@ def test_deflated(frames: Frames) -> None:
     assert frame[0] == 0xC2  # final, compressed, binary
     assert len(frame) < 200
     inflate = zlib.decompressobj(-15)
-    assert inflate.decompress(frame[frame[1] == 126 and 4 or 2 :] + b"\x00\x00\xff\xff") == data
+    assert inflate.decompress(frame[4 if frame[1] == 126 else 2 :] + b"\x00\x00\xff\xff") == data
 
 
 def test_text(frames: Frames) -> None:
