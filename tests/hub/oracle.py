@@ -54,7 +54,7 @@ def small_measures() -> Iterator[None]:
         patch.setattr(receiver, "RECEIVE_SIZE", 512)
         for module in (subscribed, cursor):
             patch.setattr(module, "STRETCH", 700)
-        patch.setattr(subscribed, "SKIP_BEHIND", 1500)
+        patch.setattr(subscribed.SubscribedCursor, "skip_behind", 1500)
         patch.setattr(subscribed, "SYNC_EVERY", 1000)
         for module in (subscribed, subscription):
             patch.setattr(module, "COMPRESSED_SIZE", 300)

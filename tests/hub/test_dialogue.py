@@ -12,6 +12,7 @@ from alphapulse_relay.hub.log import Log
 from alphapulse_relay.hub.outgoing import OUTGOING_MAX
 from alphapulse_relay.hub.peer import Ending, Miss, State
 from alphapulse_relay.hub.storage import MemoryStorage
+from alphapulse_relay.hub.subscribed import SubscribedCursor
 from alphapulse_relay.hub.throttle import LINES_PER_SECOND
 from alphapulse_relay.protocol_v2.control import (
     Ack,
@@ -392,7 +393,7 @@ class TestGaps:
         publisher, consumer = hub.connect(), hub.connect()
         consumer.send(control(Subscribe(Wish.SKIP_WHEN_BEHIND)))
         consumer.take(10)
-        with mock.patch("alphapulse_relay.hub.subscribed.SKIP_BEHIND", 100_000):
+        with mock.patch.object(SubscribedCursor, "skip_behind", 100_000):
             publisher.send(*(sent := messages(100, 1000)))
             consumer.take()
             assert data(consumer) == sent
