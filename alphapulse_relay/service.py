@@ -114,7 +114,7 @@ class SignalRelayService(MultiService):
             self._add(listener, f"--listen {endpoint}")
         self._listeners = list(self)
         if settings.web is not None:
-            web = endpoint_service(settings.web, self._connections, reactor)
+            web = endpoint_service(settings.web, self._connections, ports)
             self._add(web, f"--web {settings.web}")
 
     def _add(self, part: Service, option: str) -> None:

@@ -36,7 +36,8 @@ class PortReactor:
     """A reactor whose plain ports for ``factory`` accept connections with the hub's transports.
 
     For endpoint strings (``tcp:``, ``tcp6:``, ``unix:``, ``systemd:``): an endpoint asks its
-    reactor for a port. What wraps the factory, as ``ssl:`` does, gets one as from ``reactor``.
+    reactor for a port. What wraps the factory, as ``ssl:`` does, or is for another one, gets a port
+    as from ``reactor``, but as many may wait there.
     """
 
     def __init__(self, reactor: Any, factory: IProtocolFactory) -> None:
