@@ -307,7 +307,7 @@ def raise_descriptor_limit(peers: int) -> tuple[int, int]:
         raise StartError(
             f"a limit of {limit} open files leaves no room for peers: raise it with 'ulimit -n'"
         )
-    return limit - connections - SPARE_DESCRIPTORS, connections
+    return min(peers, limit - connections - SPARE_DESCRIPTORS), connections
 
 
 def _raise_limit(wanted: int) -> int:

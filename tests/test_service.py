@@ -246,6 +246,11 @@ def test_few_peers_need_no_more_than_there_is(monkeypatch: pytest.MonkeyPatch) -
     assert raise_descriptor_limit(10) == (10, 1000)
 
 
+def test_no_more_peers_are_allowed_than_were_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(service, "_raise_limit", lambda _: 1024)
+    assert raise_descriptor_limit(10) == (10, 256)
+
+
 def test_a_limit_of_open_files_without_room_for_a_peer_is_an_error(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

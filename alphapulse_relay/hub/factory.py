@@ -29,7 +29,7 @@ from alphapulse_relay.hub.receiver import GATHER_SIZE, RECEIVE_SIZE
 from alphapulse_relay.hub.storage import Storage
 from alphapulse_relay.hub.subscription import Filters
 from alphapulse_relay.hub.throttle import Throttle
-from alphapulse_relay.protocol_v2.errors import WireError
+from alphapulse_relay.protocol_v2.errors import Rejection, WireError
 from alphapulse_relay.protocol_v2.framing import Rules, Run
 from alphapulse_relay.protocol_v2.native import load
 
@@ -54,6 +54,18 @@ class Departure:
     at: float
     messages_in: int
     messages_out: int
+
+
+@dataclass(frozen=True)
+class LastDropped:
+    """The last message that was dropped for a reason; ``at`` is in seconds since the epoch.
+
+    ``detail`` is where in the sender's stream it was and what was wrong, if that is known of it.
+    """
+
+    identity: Identity
+    at: float
+    detail: str
 
 
 class SignalRelayFactory(ServerFactory):
@@ -101,6 +113,8 @@ class SignalRelayFactory(ServerFactory):
         self._drop_lines = Throttle(clock)
         self._broken_lines = Throttle(clock)
         self._refusal_lines = Throttle(clock)
+        self.last_dropped: dict[Rejection, LastDropped] = {}
+        """By reason the last message that was dropped."""
         self._miss_lines = Throttle(clock)
         self._verbose = verbose
         self.fan_out: Any = None
@@ -118,6 +132,8 @@ class SignalRelayFactory(ServerFactory):
             )
         self._count = (self.counters if self.fan_out is None else self.fan_out).count
         self._connections = 0
+        self.leaving = False
+        """Whether it parts from its peers."""
         self._unread: list[Peer] = []
         self._drained = Deferred[None]()
         self._drain_until = math.inf
@@ -269,8 +285,10 @@ class SignalRelayFactory(ServerFactory):
         for reason, number in run.rejected.items():
             self.counters.dropped[reason] += number
         if run.first is not None:
-            number = sum(run.rejected.values())
-            self._warn_of(self._drop_lines, sender, run.first.moved(offset), number)
+            error = run.first.moved(offset)
+            for reason in run.rejected:
+                self._note_dropped(sender, reason, error)
+            self._warn_of(self._drop_lines, sender, error, sum(run.rejected.values()))
 
     def broken(self, sender: Peer, error: WireError) -> None:
         """Count the message that a stream cannot be read on from or ends in, and log it.
@@ -278,7 +296,13 @@ class SignalRelayFactory(ServerFactory):
         The log lines are bounded as those of dropped messages are.
         """
         self.counters.dropped[error.reason] += 1
+        self._note_dropped(sender, error.reason, error)
         self._warn_of(self._broken_lines, sender, error, 1)
+
+    def _note_dropped(self, sender: Peer, reason: Rejection, error: WireError) -> None:
+        """Keep who sent the last message that was dropped for that reason."""
+        detail = f"byte {error.offset}: {error.detail}" if error.reason is reason else ""
+        self.last_dropped[reason] = LastDropped(sender.identity, time.time(), detail)
 
     def _warn_of(self, throttle: Throttle, sender: Peer, error: WireError, number: int) -> None:
         if (left_out := throttle.admit()) is not None:
@@ -333,6 +357,7 @@ class SignalRelayFactory(ServerFactory):
 
         Fires when that is done; whoever has not taken everything after ``seconds`` is cut.
         """
+        self.leaving = True
         for peer in self._everybody():
             peer.stop_reading()
         self._unread = list(self._everybody())
@@ -404,6 +429,7 @@ class SignalRelayFactory(ServerFactory):
     def refused_control(self, sender: Peer, error: WireError) -> None:
         """Count a control message that could not be carried out, and log it."""
         self.counters.dropped[error.reason] += 1
+        self._note_dropped(sender, error.reason, error)
         self._warn_of(self._drop_lines, sender, error, 1)
 
     def resubscribed(self, peer: Peer) -> None:

@@ -5,11 +5,11 @@ Knows what of the log it offers, so that who frames can do so once for all; fram
 
 from typing import NamedTuple
 
-from alphapulse_relay.hub.history import newest
+from alphapulse_relay.hub.history import NEWEST_BYTES, newest
 from alphapulse_relay.hub.subscribed import SubscribedCursor
 from alphapulse_relay.hub.subscription import Filter
 
-FRAMED_SKIP_BEHIND = 4 << 20
+FRAMED_SKIP_BEHIND = max(4 << 20, NEWEST_BYTES)
 """Bytes behind the head from which on a peer that wishes it is moved there: those that look for
 themselves, some times a second, find a burst behind the head though they are not slow."""
 

@@ -22,17 +22,32 @@ def position_at(log: Log, when: int) -> int:
 
 
 def newest(log: Log, wanted: Selector | None, number: int, floor: int) -> int:
-    """Return where the newest ``number`` messages begin that match; None matches all.
+    """Return where the newest ``number`` messages that match begin; the head if none does.
 
-    Not before ``floor``, where a message begins, and not much further back than
-    :data:`NEWEST_BYTES`: it is found at once.
+    None matches all. Not before ``floor``, where a message begins, and not further back than
+    :data:`NEWEST_BYTES`: it is found at once. Before the first of them may be some that do not
+    match.
     """
-    far = log.head - NEWEST_BYTES
-    search = AtLast(log, number) if wanted is None else LastMatching(log, wanted, number)
-    while search.position > max(floor, far) and search.wants() is None:
-        if search.step():
+    least = max(floor, log.head - NEWEST_BYTES, log.tail)
+    found = _last_at(log, number) if wanted is None else _newest(log, wanted, number, least)
+    return log.boundary(max(found, least))
+
+
+def _last_at(log: Log, number: int) -> int:
+    search = AtLast(log, number)
+    search.step()
+    return search.position
+
+
+def _newest(log: Log, wanted: Selector, number: int, least: int) -> int:
+    found, search = log.head, LastMatching(log, wanted, number)
+    while search.position > least and search.wants() is None:
+        missing, over = search.missing, search.step()
+        if search.missing < missing:
+            found = search.position
+        if over:
             break
-    return max(search.position, floor)
+    return found
 
 
 class Search(Protocol):
@@ -150,21 +165,22 @@ class LastMatching:
         """Where it has come; in the end the answer."""
         self._log = log
         self._selector = selector
-        self._missing = number
+        self.missing = number
+        """How many are still to be found."""
 
     def step(self) -> bool:
         """Look at the record before; tell whether the search is over."""
         before = self._record_before()
-        if not self._missing or before is None:
+        if not self.missing or before is None:
             return True
         start, data = before
         matching = count(data, self._selector)
         self.position = start
-        if matching >= self._missing:
-            self.position = start + self._begin_in(data, matching - self._missing)
-            self._missing = 0
+        if matching >= self.missing:
+            self.position = start + self._begin_in(data, matching - self.missing)
+            self.missing = 0
             return True
-        self._missing -= matching
+        self.missing -= matching
         return False
 
     def wants(self) -> Wanted | None:

@@ -56,6 +56,8 @@ class Refusal(StrEnum):
     """As many as ``--max-peers`` allows are connected."""
     TOO_MANY_WEB_CONNECTIONS = "too_many_web_connections"
     """The side port has as many connections, or WebSocket peers, as it takes."""
+    LEAVING = "leaving"
+    """The relay leaves: no more WebSockets are taken in."""
     TIMEOUT = "timeout"
     """A connection to the side port did not send a whole request in time."""
     STALLED = "stalled"

@@ -238,7 +238,7 @@ class SignalRelayProtocol(MessageRunReceiver):
     def deliver(self) -> None:
         """Send from the cursor on, until at the head or the peer takes no more."""
         cursor = self.cursor
-        if self._fetching:
+        if self._fetching or self._left:
             return
         looked = 0
         for _ in range(SENDS_PER_TURN):

@@ -155,7 +155,9 @@ def _part(messages: memoryview) -> int:
 
 def _frame(payload: bytes, form: Form) -> bytes:
     binary = form.format is Format.BINARY
-    frame: bytes = PreparedMessage(payload, binary, False, True).payloadHybi
+    frame: bytes = PreparedMessage(
+        payload, isBinary=binary, applyMask=False, doNotCompress=True
+    ).payloadHybi
     return bytes([frame[0] | _COMPRESSED]) + frame[1:] if form.deflated else frame
 
 

@@ -36,6 +36,7 @@ class WebSocketPeer(SignalRelayProtocol):
         super().__init__(hub)
         self._visitor = visitor
         self._sampled_at = -math.inf
+        self._sampled_to = 0  # the position up to which the sample was taken
 
     def connectionMade(self) -> None:
         """Join the hub, and subscribe; if that cannot be, say why and close."""
@@ -58,6 +59,11 @@ class WebSocketPeer(SignalRelayProtocol):
         """Return False: no publisher waits for a browser, which is moved on or catches up."""
         return False
 
+    def resumeProducing(self) -> None:
+        """Go on: there is room for more, first of all for the answer to a ping."""
+        self.transport.answer_ping()
+        super().resumeProducing()
+
     def look(self) -> None:
         """Send what there is by now, as far as it can be."""
         if self.transport.starved:
@@ -70,10 +76,11 @@ class WebSocketPeer(SignalRelayProtocol):
         sample = self._visitor.query.sample
         if sample and isinstance(self.cursor, FramedCursor) and not self.cursor.replaying:
             now = self.factory.clock.seconds()
-            if now - self._sampled_at < SAMPLE_SECONDS:
+            if now - self._sampled_at >= SAMPLE_SECONDS:
+                self._sampled_at, self._sampled_to = now, self.log.head
+                self.cursor.keep_newest(sample)
+            elif self.cursor.position >= self._sampled_to:
                 return
-            self._sampled_at = now
-            self.cursor.keep_newest(sample)
         super().deliver()
 
     def runReceived(self, run: memoryview, messages: int, received_at: float) -> None:
@@ -88,4 +95,6 @@ class WebSocketPeer(SignalRelayProtocol):
     def end(self, reason: Ending, farewell: bytes = b"") -> None:
         """Close the WebSocket for that reason."""
         self.transport.reason = reason
+        if self.transport.starved:
+            self.state = State.LIVE  # there is room, only not the time to make frames
         super().end(reason, farewell)

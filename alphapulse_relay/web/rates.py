@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
+from alphapulse_relay.hub.counters import Counters
 from alphapulse_relay.hub.factory import SignalRelayFactory
 
 RATES_INTERVAL = 1.0
@@ -80,6 +81,7 @@ class _Totals(NamedTuple):
     missed: int
     types: "array[int]"
     sources: "array[int]"
+    troubles: dict[str, int]
 
 
 def _totals(hub: SignalRelayFactory) -> _Totals:
@@ -93,7 +95,21 @@ def _totals(hub: SignalRelayFactory) -> _Totals:
         sum(counters.missed.values()),
         counters.types[:],
         counters.sources[:],
+        _troubles(counters),
     )
+
+
+def _troubles(counters: Counters) -> dict[str, int]:
+    """Return all that has gone wrong, by kind and reason; what has not is left out."""
+    kinds = {
+        "dropped": counters.dropped.items(),
+        "missed": counters.missed.items(),
+        "refused": counters.refused.items(),
+        "ended": counters.ended.items(),
+        "missing": enumerate(counters.sequences_missing),
+        "repeated": enumerate(counters.sequences_repeated),
+    }
+    return {f"{kind}.{key}": n for kind, counts in kinds.items() for key, n in counts if n}
 
 
 def _difference(before: _Totals, now: _Totals) -> Sample:
@@ -108,6 +124,11 @@ def _difference(before: _Totals, now: _Totals) -> Sample:
         "missed": now.missed - before.missed,
         "types": _increases(before.types, now.types),
         "sources": _increases(before.sources, now.sources),
+        "troubles": {
+            key: grown
+            for key, count in now.troubles.items()
+            if (grown := count - before.troubles.get(key, 0))
+        },
     }
 
 

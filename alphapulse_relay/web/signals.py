@@ -94,7 +94,8 @@ class Signals(WebSocketServerFactory):
 
     def closed(self, peer: WebSocketPeer) -> None:
         """Serve a peer no longer."""
-        self._peers.remove(peer)
+        if peer in self._peers:  # not where it failed as it came
+            self._peers.remove(peer)
         if not self._peers and self._next_look is not None:
             self._next_look.cancel()
             self._next_look = None
@@ -167,6 +168,10 @@ class SignalsResource(Resource):
         """Return what is asked for. Raises :class:`RefusedError`."""
         if _values(request, "upgrade").lower() != "websocket":
             raise RefusedError(BAD_REQUEST, Refusal.REQUEST, "only a WebSocket is to be had")
+        if request.clientproto != b"HTTP/1.1":
+            raise RefusedError(BAD_REQUEST, Refusal.REQUEST, "a WebSocket takes HTTP/1.1")
+        if self._signals.hub.leaving:
+            raise RefusedError(SERVICE_UNAVAILABLE, Refusal.LEAVING, "the relay is leaving")
         if self._signals.hub.full:
             raise RefusedError(SERVICE_UNAVAILABLE, Refusal.TOO_MANY_PEERS, "too many peers")
         if self._signals.full:

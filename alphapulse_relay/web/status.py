@@ -57,6 +57,10 @@ def _counters(hub: SignalRelayFactory) -> dict[str, Any]:
         "bytes_delivered": hub.bytes_delivered,
         "messages_replayed": hub.messages_replayed,
         "dropped": counters.dropped,
+        "last_dropped": {
+            reason: {"at": last.at, "peer": str(last.identity), "detail": last.detail}
+            for reason, last in hub.last_dropped.items()
+        },
         "missed": counters.missed,
         "connections": {
             "accepted": counters.accepted,

@@ -17,7 +17,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from alphapulse_relay.hub.outlet import UNDER_WAY, IOutlet
-from alphapulse_relay.hub.peer import Ending, Refusal
+from alphapulse_relay.hub.peer import Ending, Refusal, State
 from alphapulse_relay.web.frames import Form
 from alphapulse_relay.web.peer import WebSocketPeer
 
@@ -85,8 +85,13 @@ class WebSocketTransport:
         return self._tcp.getPeer()
 
     def abortConnection(self) -> None:
-        """Cut the connection."""
-        self._socket.dropConnection(abort=True)
+        """Cut the connection, unless it is closing: then that has its own time."""
+        if not self._socket.is_closing:
+            self._socket.dropConnection(abort=True)
+
+    def answer_ping(self) -> None:
+        """Answer the last ping, if it waits for that."""
+        self._socket.answer_ping()
 
     # An outlet's
 
@@ -114,6 +119,8 @@ class WebSocketTransport:
         if farewell:
             frame, _ = socket.factory.frames.frame(memoryview(farewell), self._form, None)
             self._tcp.write(frame)
+        # Nothing more is taken from the peer, but that it answers must be seen.
+        self.resumeProducing()
         code = CLOSE_CODES.get(self.reason, POLICY)
         socket.sendCloseFrame(code=code, reasonUtf8=self.reason.value.encode())
 
@@ -158,12 +165,18 @@ class SignalsProtocol(WebSocketServerProtocol):
     _isMessageCompressed: bool
     _perMessageCompress: Any
     _unresponsive = False
+    _ping: bytes | None = None
     _last_call: IDelayedCall | None = None
 
     @property
     def is_ready(self) -> bool:
         """Whether messages may be sent."""
         return bool(self.state == self.STATE_OPEN)
+
+    @property
+    def is_closing(self) -> bool:
+        """Whether one side has said that it closes."""
+        return bool(self.state == self.STATE_CLOSING)
 
     def onConnect(self, request: ConnectionRequest) -> str | None:
         """Take the subprotocol if it is offered."""
@@ -174,10 +187,11 @@ class SignalsProtocol(WebSocketServerProtocol):
         offers = super()._parseExtensionsHeader(header, removeQuotes)
         return [offer for offer in offers if is_understood(*offer)]
 
-    def failHandshake(self, reason: str, code: int = 400, responseHeaders: Any = None) -> None:
+    def failHandshake(self, _reason: str, code: int = 400, responseHeaders: Any = None) -> None:
         """Count a request that is none for a WebSocket, and say why."""
         self.factory.hub.refused(self.visitor.identity, Refusal.REQUEST)
-        super().failHandshake(reason, code, responseHeaders)
+        # Its own words repeat what was sent.
+        super().failHandshake("not a request for a WebSocket", code, responseHeaders)
 
     def onOpen(self) -> None:
         """Join the hub."""
@@ -191,7 +205,7 @@ class SignalsProtocol(WebSocketServerProtocol):
         """Take whole messages, or the beginning of one."""
         self._renew_inflater()
         if not isBinary:
-            self._fail_connection(UNSUPPORTED, Ending.VIOLATION.value)
+            self._fail_connection(UNSUPPORTED, "text is not understood")
         elif self.hub_peer is not None:
             self.hub_peer.dataReceived(payload)
 
@@ -201,6 +215,33 @@ class SignalsProtocol(WebSocketServerProtocol):
         inflater = compression and compression._decompressor
         if inflater is not None and inflater.eof:
             compression._decompressor = None
+
+    def onPing(self, payload: bytes) -> None:
+        """Answer, or note to do so: who does not read has only its last ping answered.
+
+        RFC 6455, section 5.5.3, lets one do so.
+        """
+        self._ping = payload
+        if self.hub_peer is not None and self.hub_peer.state is State.LIVE:
+            self.answer_ping()
+
+    def answer_ping(self) -> None:
+        """Answer the last ping, if that has not been done."""
+        if self._ping is not None:
+            payload, self._ping = self._ping, None
+            self.sendPong(payload)
+
+    def onCloseFrame(self, code: int, reasonRaw: bytes) -> bool | None:
+        """Answer, and leave the hub: nothing more can be sent."""
+        over = super().onCloseFrame(code, reasonRaw)
+        self._leave()
+        return bool(over)
+
+    def _fail_connection(self, code: int = INTERNAL, reason: str = "") -> None:
+        """Close for what the peer did wrong, and leave the hub."""
+        name = Ending.OVERSIZED if code == TOO_BIG else Ending.VIOLATION
+        super()._fail_connection(code, f"{name.value}: {reason}")
+        self._leave()
 
     def onAutoPingTimeout(self) -> None:
         """Give the peer up, unless it is the relay that does not read the answer."""
@@ -241,11 +282,15 @@ class SignalsProtocol(WebSocketServerProtocol):
         if self._last_call is not None and self._last_call.active():
             self._last_call.cancel()
         if self.hub_peer is not None:
-            ending = self._ending()
-            if ending is not None:
-                self.hub_peer.end(ending)
+            self._leave()
             self.hub_peer.connectionLost(reason)
             self.factory.closed(self.hub_peer)
+
+    def _leave(self) -> None:
+        """Leave the hub, if it is known here why."""
+        ending = self._ending()
+        if self.hub_peer is not None and ending is not None:
+            self.hub_peer.end(ending)
 
     def _ending(self) -> Ending | None:
         """Return why the WebSocket has ended; None if the connection tells that best."""

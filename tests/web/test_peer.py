@@ -24,10 +24,15 @@ from alphapulse_relay.protocol_v2.framing import Rules
 from alphapulse_relay.web.frames import COSTLY_SIZE
 from alphapulse_relay.web.peer import SAMPLE_SECONDS
 from alphapulse_relay.web.signals import SERVE_SECONDS
-from tests.hub.fakes import Hub, make_clock, message, messages
+from tests.hub.fakes import Events, Hub, make_clock, message, messages
 from tests.web.browsers import Browsers
 
 WINDOW = 8 << 20
+
+
+def masked(payload: bytes, opcode: int = 2) -> bytes:
+    """Return a client's small frame, masked with zeros."""
+    return bytes([0x80 | opcode, 0x80 | len(payload)]) + bytes(4) + payload
 
 
 @pytest.fixture
@@ -190,6 +195,18 @@ class TestSample:
         here.serve(round(SAMPLE_SECONDS / SERVE_SECONDS) + 1)
         assert browser.signals == past[10:] + fresh[17:]
 
+    def test_of_what_is_rare_nothing_is_missed(self, here: Browsers) -> None:
+        browser, publisher = here.open("sample=100&sources=77"), here.hub.connect()
+        rare = []
+        for turn in range(40):
+            here.hub.fill(publisher, 1 << 20)
+            publisher.send(each := message(number=turn, source=77))
+            rare.append(each)
+            here.serve(5)
+        here.serve(10)
+        assert browser.signals == rare
+        assert here.hub.counters.missed[Miss.SKIPPED] == 0
+
     def test_is_not_slow_after_a_stall(self, here: Browsers) -> None:
         browser, publisher = here.open("sample=2", room=0), here.hub.connect()
         here.hub.fill(publisher, 2 * WINDOW)
@@ -198,6 +215,18 @@ class TestSample:
         publisher.send(*last)
         here.serve(round(SAMPLE_SECONDS / SERVE_SECONDS) + 1)
         assert browser.signals == last
+
+
+class TestPings:
+    def test_who_does_not_read_has_one_answer_waiting(self, here: Browsers) -> None:
+        browser = here.open()
+        browser.transport.room = 500
+        for number in range(10_000):
+            browser.protocol.dataReceived(masked(str(number).encode(), opcode=9))
+        assert len(browser.transport.value()) < 2000
+        browser.transport.take(math.inf)
+        browser.exchange()
+        assert browser.frames[-1].data == b"9999"
 
 
 class TestJson:
@@ -262,6 +291,45 @@ class TestReadOnly:
 
 
 class TestLeaving:
+    def test_who_has_left_is_sent_nothing_more(self, here: Browsers, logged: Events) -> None:
+        browser, publisher = here.open(publish=True), here.hub.connect()
+        browser.protocol.dataReceived(masked(b"this is not a message, long enough for a header"))
+        assert browser.peer._left
+        here.hub.fill(publisher, 3 * FRAMED_SKIP_BEHIND // 2)
+        here.serve(5)
+        assert browser.signals == []
+        assert here.hub.counters.missed[Miss.SKIPPED] == 0
+        assert logged.lines("reads again") == []
+
+    def test_who_breaks_the_protocol_leaves_at_once(self, here: Browsers) -> None:
+        browser = here.open("name=desk")
+        browser.protocol.dataReceived(masked(b"", opcode=3))
+        assert here.hub.factory.names == {}
+        assert here.hub.counters.ended[Ending.VIOLATION] == 1
+        assert browser.close is not None
+        assert browser.close.code == 1002
+
+    def test_who_is_left_unread_is_heard_when_it_answers(self, here: Browsers) -> None:
+        browser = here.open(publish=True)
+        drain = here.hub.drain()
+        assert browser.close is not None
+        browser.exchange()  # its answer
+        assert browser.transport.disconnecting
+        browser.finish()
+        drain.look()
+        assert drain.done
+
+    def test_who_only_waits_for_its_turn_is_told_why(self, here: Browsers) -> None:
+        clock = iter(range(1_000_000))
+        here.signals.frames._clock = lambda: float(next(clock))
+        browser, publisher = here.open("format=json&behind=wait"), here.hub.connect()
+        here.hub.fill(publisher, 1 << 20)
+        here.serve(2)
+        assert browser.peer.transport.starved
+        browser.peer.end(Ending.UNDURABLE)
+        assert browser.close is not None
+        assert (browser.close.code, browser.close.reason) == (1011, "undurable")
+
     def test_the_relay(self, here: Browsers) -> None:
         browser, publisher = here.open(), here.hub.connect()
         publisher.send(sent := message())

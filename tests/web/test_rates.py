@@ -72,6 +72,7 @@ class TestSamples:
                 **dict.fromkeys(("messages", "bytes", "delivered", "dropped", "missed"), 0),
                 "types": {},
                 "sources": {},
+                "troubles": {},
             }
         ]
 
@@ -91,7 +92,20 @@ class TestSamples:
             "missed": 0,
             "types": {"21": 3, "22": 1},
             "sources": {"7": 1, "20": 3},
+            "troubles": {"dropped.checksum": 1},
         }
+
+    def test_of_all_that_goes_wrong(self, hub: Hub, rates: Rates, clock: Any) -> None:
+        sender, consumer = hub.connect(), hub.connect()
+        sender.send(message(number=5), message(number=5), message(number=9))
+        clock.advance(1)
+        consumer.lose()
+        sender.send(message(number=8))
+        clock.advance(1)
+        assert [sample["troubles"] for sample in samples(rates)] == [
+            {"missing.20": 3, "repeated.20": 1},
+            {"repeated.20": 1, "ended.closed": 1},
+        ]
 
     def test_each_has_only_its_own(self, hub: Hub, rates: Rates, clock: Any) -> None:
         sender = hub.connect()

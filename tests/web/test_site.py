@@ -14,6 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 from twisted.internet.address import IPv4Address, UNIXAddress
 
 from alphapulse_relay.hub.peer import Refusal
+from alphapulse_relay.web import signals
 from alphapulse_relay.web import site as module
 from alphapulse_relay.web.access import Access
 from alphapulse_relay.web.pages import CONTENT_TYPES, HEADERS, PAGE_POLICY
@@ -44,6 +45,46 @@ class Web:
         response = caller.ask(path, method, **headers)
         caller.lose()
         return response
+
+
+UPGRADE = {"upgrade": "websocket", "connection": "Upgrade"}
+
+
+class TestSignals:
+    """Refusals of WebSockets; what they are like is tested by those that speak them."""
+
+    @pytest.fixture(params=["full", "too many WebSockets", "leaving"])
+    def state(
+        self, request: pytest.FixtureRequest, hub: Hub, monkeypatch: pytest.MonkeyPatch
+    ) -> Refusal:
+        if request.param == "full":
+            hub.factory.max_peers = 0
+            return Refusal.TOO_MANY_PEERS
+        if request.param == "leaving":
+            hub.factory.leaving = True
+            return Refusal.LEAVING
+        monkeypatch.setattr(signals, "WEBSOCKETS_MAX", 0)
+        return Refusal.TOO_MANY_WEB_CONNECTIONS
+
+    def test_when_there_is_no_room(self, hub: Hub, web: Web, state: Refusal) -> None:
+        response = web.ask("/signals", **UPGRADE)
+        assert response.status == 503
+        assert response.body.count(b"\n") == 1
+        assert {reason: n for reason, n in hub.counters.refused.items() if n} == {state: 1}
+
+    @pytest.mark.parametrize(
+        ("headers", "body"),
+        [
+            ({}, b"only a WebSocket is to be had\n"),
+            ({"upgrade": "h2c"}, b"only a WebSocket is to be had\n"),
+        ],
+    )
+    def test_who_wants_something_else(
+        self, hub: Hub, web: Web, headers: dict[str, str], body: bytes
+    ) -> None:
+        response = web.ask("/signals", **headers)
+        assert (response.status, response.body) == (400, body)
+        assert hub.counters.refused[Refusal.REQUEST] == 1
 
 
 @pytest.fixture

@@ -81,6 +81,7 @@ COUNTERS = {
     "bytes_delivered": int,
     "messages_replayed": int,
     "dropped": dict,
+    "last_dropped": dict,
     "missed": dict,
     "connections": dict,
     "tlv_messages": dict,
@@ -170,6 +171,11 @@ class TestFigures:
             "magic": 1,
             "torn": 1,
         }
+        assert set(counters["last_dropped"]) == {"checksum", "domain", "magic", "torn"}
+        last = counters["last_dropped"]["checksum"]
+        assert last.keys() == {"at", "peer", "detail"}
+        assert "pid=" in last["peer"] or "tcp" in last["peer"]
+        assert last["detail"].startswith("byte ")
         assert counters["connections"]["accepted"] == 7
         assert counters["connections"]["refused"]["too_many_peers"] == 1
         ended = {k: n for k, n in counters["connections"]["ended"].items() if n}

@@ -136,7 +136,8 @@ class TestViolation:
         browser.client.send_text(b"hello")
         browser.exchange()
         assert browser.close is not None
-        assert (browser.close.code, browser.close.reason) == (1003, "violation")
+        assert browser.close.code == 1003
+        assert browser.close.reason == "violation: text is not understood"
         assert ended(here, browser) is Ending.VIOLATION
 
     def test_nothing_is_sent_after_the_close(self, here: Browsers) -> None:
