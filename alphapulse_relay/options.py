@@ -322,7 +322,7 @@ def _from_toml(name: str, value: object, path: str) -> _Given:
     if option.repeat:
         if isinstance(value, list) and all(isinstance(text, str) for text in value):
             return _Given(value, origin, os.EX_CONFIG)
-        message = f"--{name}{origin}: {shown} is not a list of strings"
+        message = f'--{name}{origin}: {shown} is not a list of strings, such as ["..."]'
     elif type(value) in option.types:
         text = str(value).lower() if option.switch else str(value)
         return _Given(text, origin, os.EX_CONFIG)

@@ -215,16 +215,19 @@ def status_url(text: str) -> str:
     return parts._replace(path=path, query=urllib.parse.quote(parts.query, _IN_QUERY)).geturl()
 
 
-def fetch(url: str) -> dict[str, Any]:
+def fetch(url: str, token: str | None = None) -> dict[str, Any]:
     """Return the document; raises :class:`Failure` with what to do if there is none."""
+    headers = {} if token is None else {"Authorization": f"Bearer {token}"}
     # The relay is near: a proxy from the environment would not find it.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        with opener.open(url, timeout=TIMEOUT) as answer:
+        request = urllib.request.Request(url, headers=headers)  # noqa: S310 (status_url looked)
+        with opener.open(request, timeout=TIMEOUT) as answer:
             text = answer.read(SIZE_LIMIT)
     except urllib.error.HTTPError as error:
+        see = "--token-file" if error.code == http.client.UNAUTHORIZED else "--url"
         with error:
-            raise Failure(f"{url} answers {error.code} {error.reason}: see --url") from None
+            raise Failure(f"{url} answers {error.code} {error.reason}: see {see}") from None
     except (OSError, http.client.HTTPException, ValueError) as error:
         # ValueError: where a redirection leads to need not be a URL.
         raise Failure(
@@ -240,9 +243,9 @@ def fetch(url: str) -> dict[str, Any]:
     return document
 
 
-def look(url: str) -> Snapshot:
+def look(url: str, token: str | None = None) -> Snapshot:
     """Return what the document says; raises :class:`Failure`."""
-    document = fetch(url)
+    document = fetch(url, token)
     try:
         return Snapshot.read(document)
     except (ValueError, KeyError, TypeError, AttributeError):

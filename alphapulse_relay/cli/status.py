@@ -6,6 +6,9 @@ Knows when to ask and what to do without an answer; the document is ``snapshot``
 
 import json
 import time
+from collections.abc import Callable
+from functools import partial
+from typing import TextIO
 
 import click
 from rich.console import Console
@@ -27,10 +30,19 @@ LEAST_INTERVAL, MOST_INTERVAL = 0.1, 86_400.0
     epilog=examples(
         "signal-relay status",
         "signal-relay status --json | jq .counters.dropped",
-        "signal-relay status --url http://10.0.0.5:9750 --interval 5",
+        "signal-relay status --url http://10.0.0.5:9750 --token-file relay.token",
     ),
 )
 @url_option("The relay's side port.")
+@click.option(
+    "--token-file",
+    "token",
+    type=click.File(),
+    callback=lambda _ctx, _param, file: None if file is None else _token(file),
+    envvar="SIGNAL_RELAY_TOKEN_FILE",
+    show_envvar=True,
+    help="A file with the token that the side port wants (--web-token-file of the relay).",
+)
 @click.option("--once", is_flag=True, help="Print one board and exit, as when piped.")
 @click.option("--json", "as_json", is_flag=True, help="Print the status as JSON and exit.")
 @click.option(
@@ -41,7 +53,7 @@ LEAST_INTERVAL, MOST_INTERVAL = 0.1, 86_400.0
     show_default=True,
     help="Seconds between two looks.",
 )
-def status(url: str, once: bool, as_json: bool, interval: float) -> None:
+def status(url: str, token: str | None, once: bool, as_json: bool, interval: float) -> None:
     """Show who is connected to a relay and how much flows.
 
     On a terminal the board is live until Ctrl-C, and goes on when the relay comes back. Rates are
@@ -52,7 +64,7 @@ def status(url: str, once: bool, as_json: bool, interval: float) -> None:
     """
     out = standard_output()
     if as_json:
-        document = fetch(url)
+        document = fetch(url, token)
         try:
             text = json.dumps(document, indent=2)
         except RecursionError:
@@ -61,15 +73,22 @@ def status(url: str, once: bool, as_json: bool, interval: float) -> None:
         return
     console = Console(file=out, highlight=False)
     if once or not console.is_terminal:
-        console.print(board(look(url), None, console.width))
+        console.print(board(look(url, token), None, console.width))
     else:
-        _watch(url, interval, console)
+        _watch(partial(look, url, token), interval, console)
 
 
-def _watch(url: str, interval: float, console: Console) -> None:
+def _token(file: TextIO) -> str:
+    token = file.read().strip()
+    if not token.isascii() or not token.isprintable() or not token:
+        raise click.BadParameter(f"{file.name!r} does not hold one token")
+    return token
+
+
+def _watch(glance: Callable[[], Snapshot], interval: float, console: Console) -> None:
     """Show the board until interrupted. A relay that goes away is waited for."""
     before: Snapshot | None = None
-    now = look(url)
+    now = glance()
     note = ""
     with Live(console=console, auto_refresh=False, screen=True) as live:
         while True:
@@ -77,6 +96,6 @@ def _watch(url: str, interval: float, console: Console) -> None:
             live.update(board(now, flow(before, now), console.width, rows, note), refresh=True)
             time.sleep(interval)
             try:
-                before, now, note = now, look(url), ""
+                before, now, note = now, glance(), ""
             except Failure as failure:
                 note = f"{failure.message}; trying again, this is what was last seen"

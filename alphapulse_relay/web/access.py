@@ -62,6 +62,11 @@ TOKEN = Denial(
     Refusal.TOKEN,
     "the token of --web-token-file is needed: send it as Authorization: Bearer TOKEN",
 )
+WRONG_TOKEN = Denial(
+    UNAUTHORIZED,
+    Refusal.TOKEN,
+    "the token is not the one of --web-token-file: send that as Authorization: Bearer TOKEN",
+)
 
 
 class Access:
@@ -82,7 +87,9 @@ class Access:
         if local and not self._leads_here(request):
             return HOST
         if not self._has_token_needed(request, local):
-            return NO_TOKEN if self._token is None else TOKEN
+            if self._token is None:
+                return NO_TOKEN
+            return WRONG_TOKEN if any(given_tokens(request)) else TOKEN
         if _wants_websocket(request) and not self._is_welcome(request):
             return ORIGIN
         return None

@@ -17,6 +17,7 @@ from click.testing import CliRunner
 from alphapulse_relay.cli.main import cli
 from tests.cli.conftest import COMMAND, PATIENCE, process, read_until, run
 from tests.cli.side_port import document, ok, side_port
+from tests.support import Relay
 
 
 def status(*arguments: str, **options: object):
@@ -44,6 +45,31 @@ def test_json_is_exact():
     with side_port(lambda: ok(content)) as port:
         shown = status("--json", "--url", port.url)
     assert json.loads(shown.stdout) == content
+
+
+def test_a_relay_that_wants_a_token(tmp_path: Path):
+    right, wrong = tmp_path / "right", tmp_path / "wrong"
+    right.write_text("a-token.of_sixteen~or-more\n")
+    wrong.write_text("another-token.of_sixteen\n")
+    right.chmod(0o600)
+    with Relay("--web-token-file", str(right)) as relay:
+        url = f"http://127.0.0.1:{relay.port}"
+        given = status("--once", "--url", url, env={"SIGNAL_RELAY_TOKEN_FILE": str(right)})
+        refused = status("--once", "--url", url, "--token-file", str(wrong))
+    assert (given.exit_code, given.stderr) == (0, "")
+    assert refused.exit_code == 1
+    assert refused.stderr == (
+        f"signal-relay: {url}/api/status answers 401 Unauthorized: see --token-file\n"
+    )
+
+
+@pytest.mark.parametrize("content", ["", "two\nlines", "ünicode"])
+def test_a_file_that_holds_no_token(tmp_path: Path, content: str):
+    file = tmp_path / "token"
+    file.write_text(content)
+    shown = status("--token-file", str(file))
+    assert shown.exit_code == 2
+    assert "does not hold one token" in shown.stderr
 
 
 @pytest.mark.parametrize("options", [["--once"], ["--json"], []])

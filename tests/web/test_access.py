@@ -8,7 +8,16 @@ from twisted.internet.interfaces import IAddress
 from twisted.web.http_headers import Headers
 
 from alphapulse_relay.hub.peer import Refusal
-from alphapulse_relay.web.access import HOST, NO_TOKEN, ORIGIN, TOKEN, Access, Denial, is_local
+from alphapulse_relay.web.access import (
+    HOST,
+    NO_TOKEN,
+    ORIGIN,
+    TOKEN,
+    WRONG_TOKEN,
+    Access,
+    Denial,
+    is_local,
+)
 
 LOOPBACK = IPv4Address("TCP", "127.0.0.1", 9750)
 ABROAD = IPv4Address("TCP", "192.0.2.1", 9750)
@@ -135,7 +144,7 @@ class TestTokenOnLoopback:
     @pytest.mark.parametrize("path", ["/", "/healthz", "/api/status", "/signals"])
     @pytest.mark.parametrize("token", WRONG)
     def test_a_wrong_one_is_refused(self, path: str, token: str) -> None:
-        assert LOCKED.denial(asked(path, **bearer(token))) is TOKEN
+        assert LOCKED.denial(asked(path, **bearer(token))) is (WRONG_TOKEN if token else TOKEN)
 
     def test_none_can_be_right_where_there_is_none(self) -> None:
         assert OPEN.denial(asked(**bearer())) is NO_TOKEN
@@ -146,7 +155,7 @@ class TestTokenOnLoopback:
     @pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER"])
     def test_scheme(self, scheme: str) -> None:
         assert LOCKED.denial(asked(authorization=f"{scheme} {SECRET}")) is None
-        assert LOCKED.denial(asked(authorization=f"{scheme} no")) is TOKEN
+        assert LOCKED.denial(asked(authorization=f"{scheme} no")) is WRONG_TOKEN
 
 
 class TestTokenAsSubprotocol:
@@ -172,7 +181,7 @@ class TestTokenAsSubprotocol:
     def test_all_must_be_right(self) -> None:
         right, wrong = f"bearer.{SECRET}", "bearer.wrong"
         assert LOCKED.denial(asked(sec_websocket_protocol=right, **bearer())) is None
-        assert LOCKED.denial(asked(sec_websocket_protocol=wrong, **bearer())) is TOKEN
+        assert LOCKED.denial(asked(sec_websocket_protocol=wrong, **bearer())) is WRONG_TOKEN
         assert LOCKED.denial(asked(sec_websocket_protocol=f"{right}, {wrong}")) is TOKEN
 
 
