@@ -328,6 +328,10 @@ class SignalRelayFactory(ServerFactory):
                 **identity.fields,
             )
 
+    def is_waiting(self, peer: Peer) -> bool:
+        """Tell whether a peer is to be delivered to when the others had their turn."""
+        return peer in self._waiting
+
     def go_on_later(self, peer: Peer) -> None:
         """Deliver more to a peer when the others had their turn."""
         self._waiting[peer] = None

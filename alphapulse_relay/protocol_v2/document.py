@@ -25,7 +25,7 @@ class Contents:
 def read_contents(message: bytes, header: Header) -> Contents:
     """Return the TLVs of a whole message."""
     if not header.legacy and header.flags & Flags.ZSTD:
-        return Contents((), f"compressed with zstd, {header.payload_size} bytes")
+        return Contents((), f"compressed with zstd: {header.payload_size} B")
     try:
         return Contents(tuple(parse_tlvs(message)))
     except WireError as error:
@@ -48,14 +48,22 @@ def describe(message: bytes, table: SignalTable) -> dict[str, object]:
     """
     header = Header.unpack(message)
     contents = read_contents(message, header)
+    tlvs = [_tlv(tlv, table.decode(tlv)) for tlv in contents.tlvs]
+    return {**_head(message, header), "tlvs": tlvs, "fault": contents.fault}
+
+
+def describe_head(message: bytes, fault: str) -> dict[str, object]:
+    """Return the same without TLVs, and why there are none."""
+    return {**_head(message, Header.unpack(message)), "tlvs": [], "fault": fault}
+
+
+def _head(message: bytes, header: Header) -> dict[str, object]:
     return {
         "time": time_text(header.timestamp),
         "publisher": header.publisher,
         **header._asdict(),
         "legacy": header.legacy,
         "message_size": len(message),
-        "tlvs": [_tlv(tlv, table.decode(tlv)) for tlv in contents.tlvs],
-        "fault": contents.fault,
     }
 
 

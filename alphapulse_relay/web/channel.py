@@ -25,6 +25,9 @@ from alphapulse_relay.hub.peer import Refusal
 REQUEST_SECONDS = 10
 """For a whole request, from the connection or the end of the answer before. A request is a packet:
 whoever is slower is broken, or wants to hold the connection."""
+NEXT_SECONDS = 0.01
+"""Between the answers to requests that were sent without waiting: who sends them by the thousand
+must not hold up others."""
 STALLED_SECONDS = 30
 """After which an answer that nobody takes is given up: networks are not lost for so long."""
 LOOK_SECONDS = 3
@@ -88,9 +91,18 @@ class Channel(HTTPChannel):
         super().allContentReceived()
 
     def requestDone(self, request: Request) -> None:
-        """Go on with the next request, once the answer is taken."""
-        if self._full:
-            self._finished = request
+        """Go on with the next request, once the answer is taken, and not at once if it waits."""
+        self._finished = request
+        if self._dataBuffer and not self._full:
+            self._start_timer(NEXT_SECONDS, self._go_on)
+        elif not self._full:
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """Wait for the next request, or answer it if it is there."""
+        self._stop_timer()
+        request, self._finished = self._finished, None
+        if request is None or self.transport is None:
             return
         self.phase = Phase.IDLE
         super().requestDone(request)
@@ -109,8 +121,7 @@ class Channel(HTTPChannel):
         self._stop_timer()
         super().resumeProducing()
         if not self._full and self._finished is not None:
-            request, self._finished = self._finished, None
-            self.requestDone(request)
+            self.requestDone(self._finished)
 
     def loseConnection(self) -> None:
         """Close once all is taken that was written."""
@@ -169,9 +180,9 @@ class Channel(HTTPChannel):
         self._timer = self._hub.clock.callLater(seconds, call)
 
     def _stop_timer(self) -> None:
-        if self._timer is not None:
+        if self._timer is not None and self._timer.active():
             self._timer.cancel()
-            self._timer = None
+        self._timer = None
 
 
 def untaken(transport: Any) -> int:

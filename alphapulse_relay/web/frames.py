@@ -9,12 +9,14 @@ import json
 import zlib
 from collections.abc import Callable
 from enum import IntEnum
+from itertools import islice
 from time import perf_counter
 from typing import Any, NamedTuple
 
 from autobahn.websocket.protocol import PreparedMessage
 
 from alphapulse_relay.hub.framed import Offer
+from alphapulse_relay.hub.subscription import Filter
 from alphapulse_relay.protocol_v2.control import (
     Ack,
     ControlError,
@@ -25,11 +27,13 @@ from alphapulse_relay.protocol_v2.control import (
     SequenceSync,
     parse_control,
 )
-from alphapulse_relay.protocol_v2.document import describe
+from alphapulse_relay.protocol_v2.document import describe, describe_head
+from alphapulse_relay.protocol_v2.errors import WireError
 from alphapulse_relay.protocol_v2.framing import message_size, split
-from alphapulse_relay.protocol_v2.header import Domain
+from alphapulse_relay.protocol_v2.header import HEADER_SIZE, Domain, Header
 from alphapulse_relay.protocol_v2.selection import walk
 from alphapulse_relay.protocol_v2.signals import SignalTable
+from alphapulse_relay.protocol_v2.tlv import STANDARD_HEADER_SIZE, legacy_spans, spans
 from alphapulse_relay.web.query import Format
 
 COSTLY_SIZE = 16 * 1024
@@ -37,6 +41,12 @@ COSTLY_SIZE = 16 * 1024
 COSTLY_SECONDS = 0.002
 """How long costly frames are made in one turn, at most a frame more: so who is sent plain bytes is
 not held up for long."""
+DECODED_MAX = 128 * 1024
+"""Bytes of a message that is decoded: some milliseconds' work."""
+TLVS_MAX = 256
+"""TLVs of a message that is decoded: a millisecond's work."""
+DEFLATED_MAX = 128 * 1024
+"""Bytes of a frame that is compressed, some milliseconds' work; a larger one goes plain."""
 FRAMES_KEPT = 4 << 20
 """Bytes of frames that are kept for who comes to the same messages a little later."""
 _LEVEL = 1
@@ -66,6 +76,10 @@ class Form(NamedTuple):
         return self.deflated or self.format is Format.JSON
 
 
+Key = tuple[Filter | None, int, Form]
+"""Which messages from which position on, in which form: equal keys are equal beginnings."""
+
+
 class Frames:
     """Makes frames, and keeps some; decodes by ``table``."""
 
@@ -73,7 +87,7 @@ class Frames:
         self._table = table
         self._clock = clock
         self._spent = 0.0
-        self._kept: dict[tuple[Offer, int, Form], bytes] = {}
+        self._kept: dict[Key, tuple[bytes, int]] = {}
         self._size = 0
 
     def next_turn(self) -> None:
@@ -90,37 +104,53 @@ class Frames:
 
         ``offer`` tells which they are; None keeps the frame for nobody else.
         """
-        size = _part(messages) if form.costly else len(messages)
         if offer is None:
-            return self._made(messages[:size], form), size
-        key = offer, size, form
+            return self._made(messages, form)
+        key = offer.filter, offer.position, form
         found = self._kept.get(key)
-        if found is None:
-            found = self._made(messages[:size], form)
+        if found is None or found[1] > len(messages):
+            found = self._made(messages, form)
             self._keep(key, found)
-        return found, size
+        return found
 
-    def _keep(self, key: tuple[Offer, int, Form], frame: bytes) -> None:
-        self._kept[key] = frame
-        self._size += len(frame)
-        while self._size > FRAMES_KEPT:
-            self._size -= len(self._kept.pop(next(iter(self._kept))))
+    def _keep(self, key: Key, made: tuple[bytes, int]) -> None:
+        before = self._kept.pop(key, None)
+        self._size += len(made[0]) - (len(before[0]) if before else 0)
+        self._kept[key] = made
+        while self._size > FRAMES_KEPT and len(self._kept) > 1:
+            frame, _ = self._kept.pop(next(iter(self._kept)))
+            self._size -= len(frame)
 
-    def _made(self, messages: memoryview, form: Form) -> bytes:
+    def _made(self, messages: memoryview, form: Form) -> tuple[bytes, int]:
         if not form.costly:
-            return _frame(bytes(messages), form)
+            return _frame(bytes(messages), form), len(messages)
         began = self._clock()
-        payload = bytes(messages)
+        payload = bytes(messages[: _part(messages)])
+        size = len(payload)
         if form.format is Format.JSON:
-            payload = text_of(payload, self._table)
-        frame = _frame(_deflate(payload) if form.deflated else payload, form)
+            payload, size = self._text(payload, began + COSTLY_SECONDS)
+        deflated = form.deflated and len(payload) <= DEFLATED_MAX
+        frame = _frame(_deflate(payload) if deflated else payload, Form(form.format, deflated))
         self._spent += self._clock() - began
-        return frame
+        return frame, size
+
+    def _text(self, messages: bytes, until: float) -> tuple[bytes, int]:
+        """Return the first messages as JSON, and their size: as many as there is time for."""
+        documents, size = [], 0
+        for message in split(messages):
+            documents.append(_document(message, self._table))
+            size += len(message)
+            if self._clock() >= until:
+                break
+        return _json(documents), size
 
 
 def text_of(messages: bytes, table: SignalTable) -> bytes:
     """Return whole messages as JSON: an array of objects, those of control with key ``control``."""
-    documents = [_document(message, table) for message in split(messages)]
+    return _json([_document(message, table) for message in split(messages)])
+
+
+def _json(documents: list[dict[str, Any]]) -> bytes:
     return json.dumps(documents, ensure_ascii=False, separators=(",", ":")).encode()
 
 
@@ -130,7 +160,21 @@ def _document(message: bytes, table: SignalTable) -> dict[str, Any]:
             return _control(message)
         except ControlError:
             pass  # a newer client's, from before the relay kept such to itself
+    if len(message) > DECODED_MAX or _has_many_tlvs(message):
+        fault = f"not decoded here: more than {DECODED_MAX} bytes, or {TLVS_MAX} TLVs"
+        return describe_head(message, fault)
     return describe(message, table)
+
+
+def _has_many_tlvs(message: bytes) -> bool:
+    """Tell whether there are more than are decoded; what is malformed has no more."""
+    if len(message) <= HEADER_SIZE + TLVS_MAX * STANDARD_HEADER_SIZE:
+        return False
+    walk = legacy_spans if Header.unpack(message).legacy else spans
+    try:
+        return any(True for _ in islice(walk(message, HEADER_SIZE, len(message)), TLVS_MAX, None))
+    except WireError:
+        return False
 
 
 def _control(message: bytes) -> dict[str, Any]:

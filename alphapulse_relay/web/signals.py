@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import re
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from time import perf_counter
 from typing import Any, cast
 from urllib.parse import parse_qs
 
@@ -30,6 +32,10 @@ from alphapulse_relay.web.websocket import SignalsProtocol, accept_deflate
 
 SERVE_SECONDS = 0.01
 """Between two looks at what there is for WebSockets: faster than screens are drawn."""
+LOOK_SECONDS = 0.003
+"""How long WebSockets are served in one such look; the rest are first in the next."""
+HEAR_SECONDS = 0.002
+"""How long those are heard in one that have sent many frames at once."""
 WEBSOCKETS_MAX = 200
 """WebSockets at a time: each takes some microseconds in every such look."""
 PING_SECONDS = 20
@@ -60,11 +66,13 @@ class Signals(WebSocketServerFactory):
 
     protocol: Any = SignalsProtocol
 
-    def __init__(self, hub: SignalRelayFactory) -> None:
+    def __init__(self, hub: SignalRelayFactory, clock: Callable[[], float] = perf_counter) -> None:
         super().__init__(reactor=hub.clock, server=None)
         self.hub = hub
         self.frames = Frames(SignalTable.builtin())
+        self._clock = clock
         self._peers: deque[WebSocketPeer] = deque()
+        self._unheard: deque[SignalsProtocol] = deque()
         self._next_look: IDelayedCall | None = None
         self.setProtocolOptions(
             versions=[13],
@@ -77,6 +85,7 @@ class Signals(WebSocketServerFactory):
             perMessageCompressionAccept=accept_deflate,
             autoPingInterval=PING_SECONDS,
             autoPingTimeout=PING_SECONDS,
+            autoPingRestartOnAnyTraffic=False,  # or who sends pings itself need not answer
             allowedOrigins=["*"],  # looked at before, in a way that tells and counts
             allowNullOrigin=True,
         )
@@ -103,11 +112,33 @@ class Signals(WebSocketServerFactory):
     def _look_later(self) -> None:
         self._next_look = self.hub.clock.callLater(SERVE_SECONDS, self._look)
 
+    def wait_for_turn(self, protocol: SignalsProtocol) -> None:
+        """Have a WebSocket that has sent much at once go on in a later turn."""
+        self._unheard.append(protocol)
+
     def _look(self) -> None:
+        """Hear those that wait, then serve all, each as far as there is time."""
         self._look_later()
         self.frames.next_turn()
-        self._peers.rotate(-1)  # so that each is the first one in turn
-        for peer in tuple(self._peers):
+        self._take_turns(self._unheard, self._hear, HEAR_SECONDS)
+        self._take_turns(self._peers, self._serve, LOOK_SECONDS)
+
+    def _take_turns(self, waiting: deque[Any], serve: Callable[[], None], seconds: float) -> None:
+        """Serve those that wait, the first ones first, until all were or the time is over."""
+        until = self._clock() + seconds
+        for _ in range(len(waiting)):
+            if waiting:  # serving one may end another
+                serve()
+            if self._clock() >= until:
+                break
+
+    def _hear(self) -> None:
+        self._unheard.popleft().go_on()
+
+    def _serve(self) -> None:
+        self._peers.rotate(-1)
+        peer = self._peers[-1]
+        if not self.hub.is_waiting(peer):  # that has its turn
             peer.look()
 
 
@@ -117,15 +148,22 @@ class Invitation:
     def __init__(self, signals: Signals, visitor: Visitor) -> None:
         self._signals = signals
         self._visitor = visitor
+        self._protocol: Any = None
 
     def buildProtocol(self, address: IAddress) -> SignalsProtocol:
         """Return the protocol."""
         protocol: Any = self._signals.buildProtocol(address)
+        self._protocol = protocol
         protocol.visitor = self._visitor
         if self._visitor.may_publish:
             largest = max(self._signals.hub.rules.max_message, WORDS_MAX)
             protocol.maxFramePayloadSize = protocol.maxMessagePayloadSize = largest
         return cast(SignalsProtocol, protocol)
+
+    def go_on(self, data: bytes) -> None:
+        """Deal with what has come behind the request, without waiting for the answer."""
+        if data and self._protocol is not None:
+            self._protocol.dataReceived(data)
 
 
 def build_signals(hub: SignalRelayFactory, access: Access) -> Resource:
@@ -161,8 +199,13 @@ class SignalsResource(Resource):
         except RefusedError as error:
             hub.refused(identity, error.reason)
             return Notice(error.status, str(error)).render(request)
-        visitor = Visitor(identity, query, self._access.may_publish(request))
-        return WebSocketResource(Invitation(self._signals, visitor)).render(request)
+        invitation = Invitation(
+            self._signals, Visitor(identity, query, self._access.may_publish(request))
+        )
+        channel: Any = request.channel
+        answer = WebSocketResource(invitation).render(request)
+        invitation.go_on(channel.clearLineBuffer())
+        return answer
 
     def _admitted(self, request: Request) -> Query:
         """Return what is asked for. Raises :class:`RefusedError`."""

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 from twisted.web.http import BAD_REQUEST, NOT_FOUND, SERVICE_UNAVAILABLE, UNAUTHORIZED
@@ -38,6 +39,30 @@ PAGE = Path(__file__).parent / "page"
 """The files of the live page."""
 PLOTLY = "plotly.min.js"
 JSON = "application/json"
+KEPT_SHARE = 4
+"""For how many times as long as it took to make is a document kept: so that who asks for it again
+and again takes no more than a fifth of the relay's time."""
+
+
+class Kept:
+    """A document that is not made again at once; ``make`` makes it."""
+
+    def __init__(
+        self, make: Callable[[], bytes], clock: Callable[[], float] = perf_counter
+    ) -> None:
+        self._make = make
+        self._clock = clock
+        self._until = -math.inf
+        self._document = b""
+
+    def get(self) -> bytes:
+        """Return the document as it is now, or was a moment ago."""
+        began = self._clock()
+        if began >= self._until:
+            self._document = self._make()
+            now = self._clock()
+            self._until = now + KEPT_SHARE * (now - began)
+        return self._document
 
 
 class QuietSite(Site):
@@ -113,11 +138,12 @@ def _api(hub: SignalRelayFactory, unready: Callable[[], str | None], rates: Rate
     status = Status(hub)
     layouts = json.dumps(describe_layouts(SignalTable.builtin())).encode()
 
-    def status_document(_: Request) -> bytes:
+    def status_document() -> bytes:
         return json.dumps(status.describe(ready=unready() is None)).encode()
 
+    kept = Kept(status_document)
     api = Directory()
-    api.putChild(b"status", Page(status_document, JSON))
+    api.putChild(b"status", Page(lambda _: kept.get(), JSON))
     api.putChild(b"rates", Page(partial(_rates, rates), JSON))
     api.putChild(b"layouts", Page(lambda _: layouts, JSON))
     return api

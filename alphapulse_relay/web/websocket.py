@@ -26,6 +26,11 @@ if TYPE_CHECKING:
 
 SUBPROTOCOL = "signal-relay"
 """What a browser offers beside a token, as it must be answered with one that it offered."""
+FRAMES_PER_TURN = 64
+"""Frames of one WebSocket that are dealt with before it is the others' turn: a millisecond's
+work."""
+PIECES_MAX = 10_000
+"""Frames of one message: each is kept until the last has come."""
 NORMAL, GOING_AWAY, UNSUPPORTED, POLICY, TOO_BIG, INTERNAL = 1000, 1001, 1003, 1008, 1009, 1011
 """Close codes (RFC 6455, section 7.4.1)."""
 CLOSE_CODES = {
@@ -76,9 +81,10 @@ class WebSocketTransport:
         self._tcp.pauseProducing()
 
     def resumeProducing(self) -> None:
-        """Read on."""
+        """Read on, unless what has come is not dealt with yet."""
         self.held = False
-        self._tcp.resumeProducing()
+        if not self._socket.is_waiting:
+            self._tcp.resumeProducing()
 
     def getPeer(self) -> object:
         """Return the address of the other end."""
@@ -158,12 +164,17 @@ class SignalsProtocol(WebSocketServerProtocol):
     visitor: Visitor
     transport: Any
     hub_peer: WebSocketPeer | None = None
+    current_frame: Any
     autoPingTimeout: int
     closeHandshakeTimeout: float
     maxFramePayloadSize: int
     maxMessagePayloadSize: int
     _isMessageCompressed: bool
     _perMessageCompress: Any
+    is_waiting = False
+    """Whether it goes on with what has come when it is its turn."""
+    _frames = 0
+    _pieces = 0
     _unresponsive = False
     _ping: bytes | None = None
     _last_call: IDelayedCall | None = None
@@ -253,6 +264,41 @@ class SignalsProtocol(WebSocketServerProtocol):
             return
         self._unresponsive = True
         super().onAutoPingTimeout()
+
+    def dataReceived(self, data: bytes) -> None:
+        """Deal with what has come, as much as one may in a turn."""
+        if self.is_waiting:
+            self.data += data
+        else:
+            self._frames = 0
+            super().dataReceived(data)
+
+    def processData(self) -> bool:
+        """Deal with the next frame, or a part of it, if it is still this one's turn."""
+        if self.current_frame is not None or self._frames < FRAMES_PER_TURN:
+            return bool(super().processData())
+        if not self.is_waiting:
+            self.is_waiting = True
+            self.transport.pauseProducing()
+            self.factory.wait_for_turn(self)
+        return False
+
+    def go_on(self) -> None:
+        """Deal with more of what has come."""
+        self.is_waiting, self._frames = False, 0
+        self.consumeData()
+        held = self.hub_peer is not None and self.hub_peer.transport.held
+        if not (self.is_waiting or held or self.state == self.STATE_CLOSED):
+            self.transport.resumeProducing()
+
+    def onFrameBegin(self) -> None:
+        """Count frames, and the pieces of a message: each costs the same however small."""
+        self._frames += 1
+        self._pieces = self._pieces + 1 if self.inside_message else 0
+        super().onFrameBegin()
+        if self._pieces > PIECES_MAX and not self.failedByMe:
+            self.wasMaxMessagePayloadSizeExceeded = True
+            self._fail_connection(TOO_BIG, f"a message in more than {PIECES_MAX} pieces")
 
     def onFrameData(self, payload: bytes) -> bool | None:
         """Take some of a frame; once the connection has failed, only of what may be a Close."""

@@ -49,7 +49,7 @@ class TestLine:
         assert "tlv at byte 32: a TLV header is cut short" in as_line(message(b"\x15"))
 
     def test_compressed(self):
-        assert as_line(message(b"zstd!", flags=1)).endswith("compressed with zstd, 5 bytes")
+        assert as_line(message(b"zstd!", flags=1)).endswith("compressed with zstd: 5 B")
 
     def test_another_domain(self):
         assert "domain=1" in as_line(message(b"", domain=1))

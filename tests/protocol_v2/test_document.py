@@ -47,7 +47,7 @@ class TestContents:
 
     def test_compressed(self):
         text = message(b"zstd!", flags=1)
-        wanted = Contents((), "compressed with zstd, 5 bytes")
+        wanted = Contents((), "compressed with zstd: 5 B")
         assert read_contents(text, Header.unpack(text)) == wanted
 
     def test_the_bit_means_nothing_in_a_legacy_header(self):

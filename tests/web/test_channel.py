@@ -14,6 +14,7 @@ from alphapulse_relay.hub.peer import Refusal
 from alphapulse_relay.web import channel as module
 from alphapulse_relay.web.channel import (
     LOOK_SECONDS,
+    NEXT_SECONDS,
     REQUEST_SECONDS,
     STALLED_SECONDS,
     Channel,
@@ -213,13 +214,17 @@ class TestAnswersTaken:
         wait(clock, REQUEST_SECONDS)
         assert (reader.ended, refused()) == ("closed", {})
 
-    def test_no_further_answer_is_made_meanwhile(self, reader: Caller, held: list[int]) -> None:
+    def test_no_further_answer_is_made_meanwhile(
+        self, reader: Caller, clock: Any, held: list[int]
+    ) -> None:
         """Else who asks much and reads nothing would fill the memory."""
         reader.send(request("/large") * 5)
         while len(reader.transport.value()) < len(LARGE):
             reader.transport.take(0)
         assert reader.transport.value().count(b"200 OK") == 1
-        reader.transport.take()
+        for _ in range(10):
+            reader.transport.take()
+            clock.advance(NEXT_SECONDS)
         assert reader.transport.value().count(b"200 OK") == 6
 
     def test_who_takes_nothing_before_it_is_closed_is_cut(
@@ -299,6 +304,7 @@ class TestUpgraded:
         caller.send(request("/large") + request("/upgrade"))
         while caller.protocol.transport is not None:
             caller.transport.take(0)
+            clock.advance(NEXT_SECONDS)
         wait(clock, 2 * (REQUEST_SECONDS + STALLED_SECONDS))
         assert (caller.ended, refused()) == ("", {})
 

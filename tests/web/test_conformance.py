@@ -76,6 +76,8 @@ class Publisher:
     def feed(self, data: bytes, step: int = WHOLE) -> None:
         for piece in cut(data, step):
             self.browser.protocol.dataReceived(piece)
+            while self.browser.protocol.is_waiting:
+                self.browsers.serve()
 
     @property
     def published(self) -> bytes:

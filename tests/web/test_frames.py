@@ -19,8 +19,19 @@ from alphapulse_relay.protocol_v2.control import (
     build_error,
 )
 from alphapulse_relay.protocol_v2.document import describe
+from alphapulse_relay.protocol_v2.header import build_message
 from alphapulse_relay.protocol_v2.signals import SignalTable
-from alphapulse_relay.web.frames import COSTLY_SIZE, FRAMES_KEPT, Form, Frames, text_of
+from alphapulse_relay.protocol_v2.tlv import build_tlv
+from alphapulse_relay.web.frames import (
+    COSTLY_SIZE,
+    DECODED_MAX,
+    DEFLATED_MAX,
+    FRAMES_KEPT,
+    TLVS_MAX,
+    Form,
+    Frames,
+    text_of,
+)
 from alphapulse_relay.web.query import Format
 from tests.hub.fakes import message, messages
 
@@ -101,7 +112,8 @@ class TestSharing:
         for number in range(1, FRAMES_KEPT // 60_000 + 2):
             frames.frame(data, PLAIN, Offer(None, number, 60_000))
         assert frames.frame(data, PLAIN, Offer(None, 0, 60_000))[0] is not first
-        assert sum(map(len, frames._kept.values())) == frames._size <= FRAMES_KEPT
+        kept = sum(len(frame) for frame, _ in frames._kept.values())
+        assert kept == frames._size <= FRAMES_KEPT
 
 
 class TestBudget:
@@ -109,7 +121,7 @@ class TestBudget:
         seconds = (number * 0.0015 for number in count())
         frames = Frames(TABLE, lambda: next(seconds))
         data = memoryview(message())
-        frames.frame(data, JSON, None)
+        frames.frame(data, DEFLATED, None)
         assert not frames.exhausted
         frames.frame(data, DEFLATED, None)
         assert frames.exhausted
@@ -126,6 +138,41 @@ class TestBudget:
         frames.next_turn()
         frames.frame(data, JSON, offer)
         assert not frames.exhausted
+
+    def test_text_ends_where_the_time_does(self) -> None:
+        seconds = (number * 0.0005 for number in count())
+        frames = Frames(TABLE, lambda: next(seconds))
+        frame, size = frames.frame(memoryview(b"".join(messages(50))), JSON, Offer(None, 0, 3200))
+        assert size == 4 * 64
+        assert len(json.loads(frame[4:])) == 4
+        # Who comes later gets the same.
+        assert frames.frame(memoryview(b"".join(messages(60))), JSON, Offer(None, 0, 3840)) == (
+            frame,
+            size,
+        )
+        assert frames.frame(memoryview(b"".join(messages(2))), JSON, Offer(None, 0, 128))[1] == 128
+
+
+class TestLarge:
+    def test_what_takes_too_long_to_decode_is_told_without_its_tlvs(self) -> None:
+        many = build_message(
+            build_tlv(21, b"") * (TLVS_MAX + 1), source=20, sequence=1, timestamp=0
+        )
+        for large in (message(DECODED_MAX + 1), many):
+            (document,) = json.loads(text_of(large, TABLE))
+            assert document["tlvs"] == []
+            assert document["fault"].startswith("not decoded here")
+            assert document["message_size"] == len(large)
+
+    def test_what_does_not_is_decoded(self) -> None:
+        many = build_message(build_tlv(21, b"") * TLVS_MAX, source=20, sequence=1, timestamp=0)
+        (document,) = json.loads(text_of(many, TABLE))
+        assert len(document["tlvs"]) == TLVS_MAX
+        assert document["fault"] is None
+
+    def test_what_takes_too_long_to_compress_goes_plain(self, frames: Frames) -> None:
+        large = memoryview(message(DEFLATED_MAX + 1))
+        assert frames.frame(large, DEFLATED, None) == frames.frame(large, PLAIN, None)
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,6 @@ from alphapulse_relay.protocol_v2.control import (
 )
 from alphapulse_relay.protocol_v2.errors import Rejection
 from alphapulse_relay.protocol_v2.framing import Rules
-from alphapulse_relay.web.frames import COSTLY_SIZE
 from alphapulse_relay.web.peer import SAMPLE_SECONDS
 from alphapulse_relay.web.signals import SERVE_SECONDS
 from tests.hub.fakes import Events, Hub, make_clock, message, messages
@@ -244,15 +243,15 @@ class TestJson:
         clock = iter(range(1_000_000))
         here.signals.frames._clock = lambda: float(next(clock))  # each frame takes a second
         browser, publisher = here.open("format=json&behind=wait"), here.hub.connect()
-        publisher.send(*messages(4 * COSTLY_SIZE // 1000, 1000))
+        publisher.send(*messages(8))
         frames = len(browser.frames)
-        for turn in range(1, 5):
+        for turn in range(1, 9):
             here.serve()
             browser.exchange()
             assert len(browser.frames) == frames + turn
         here.serve(2)
         signals = [document for document in browser.documents if "control" not in document]
-        assert len(signals) == 4 * COSTLY_SIZE // 1000
+        assert len(signals) == 8
 
 
 class TestReadOnly:

@@ -14,12 +14,12 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 from twisted.internet.address import IPv4Address, UNIXAddress
 
 from alphapulse_relay.hub.peer import Refusal
-from alphapulse_relay.web import signals
+from alphapulse_relay.web import signals, site
 from alphapulse_relay.web import site as module
 from alphapulse_relay.web.access import Access
 from alphapulse_relay.web.pages import CONTENT_TYPES, HEADERS, PAGE_POLICY
 from alphapulse_relay.web.rates import Rates
-from alphapulse_relay.web.site import PAGE, build_site
+from alphapulse_relay.web.site import PAGE, Kept, build_site
 from tests.hub.fakes import Events, Hub, message
 from tests.web.asking import LOOPBACK, Caller, Response
 
@@ -45,6 +45,14 @@ class Web:
         response = caller.ask(path, method, **headers)
         caller.lose()
         return response
+
+
+class TestKept:
+    def test_is_made_again_after_some_times_as_long(self) -> None:
+        times = iter([10.0, 10.5, 12.4, 12.6, 13.0])
+        made = iter([b"first", b"second"])
+        kept = Kept(lambda: next(made), lambda: next(times))
+        assert [kept.get() for _ in range(3)] == [b"first", b"first", b"second"]
 
 
 UPGRADE = {"upgrade": "websocket", "connection": "Upgrade"}
@@ -316,7 +324,8 @@ class TestHealth:
 
 
 class TestStatus:
-    def test_is_json_of_now(self, hub: Hub, web: Web) -> None:
+    def test_is_json_of_now(self, hub: Hub, web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(site, "KEPT_SHARE", 0)
         for count in (1, 2):
             hub.connect()
             response = web.ask("/api/status")

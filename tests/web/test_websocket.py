@@ -9,7 +9,7 @@ import pytest
 from alphapulse_relay.hub.peer import Ending
 from alphapulse_relay.protocol_v2.framing import Rules
 from alphapulse_relay.web.signals import WORDS_MAX
-from alphapulse_relay.web.websocket import accept_deflate
+from alphapulse_relay.web.websocket import FRAMES_PER_TURN, PIECES_MAX, accept_deflate
 from tests.hub.fakes import Hub, make_clock, message, messages
 from tests.web.browsers import Browser, Browsers
 
@@ -106,6 +106,43 @@ class TestOversized:
         browser.protocol.dataReceived(frame(0, piece, final=False))
         assert browser.close is None
         browser.protocol.dataReceived(frame(0, b"x", final=False))
+        assert ended(here, browser) is Ending.OVERSIZED
+
+
+class TestManyFrames:
+    def test_are_dealt_with_in_turns(self, here: Browsers) -> None:
+        browser = here.open(publish=True)
+        consumer = here.hub.connect()
+        sent = messages(3 * FRAMES_PER_TURN)
+        browser.protocol.dataReceived(b"".join(frame(2, each) for each in sent))
+        assert consumer.received == b"".join(sent[:FRAMES_PER_TURN])
+        assert browser.transport.producerState == "paused"
+        here.serve()
+        assert consumer.received == b"".join(sent[: 2 * FRAMES_PER_TURN])
+        here.serve(2)
+        assert consumer.received == b"".join(sent)
+        assert browser.transport.producerState == "producing"
+
+    def test_who_is_held_is_not_read_on(self, here: Browsers) -> None:
+        browser = here.open(publish=True)
+        sent = messages(2 * FRAMES_PER_TURN)
+        browser.protocol.dataReceived(b"".join(frame(2, each) for each in sent))
+        browser.peer.hold()
+        here.serve(3)
+        assert browser.transport.producerState == "paused"
+        browser.peer.release()
+        assert browser.transport.producerState == "producing"
+
+    def test_a_message_in_endless_pieces_ends(self, here: Browsers) -> None:
+        browser = here.open()
+        browser.protocol.dataReceived(frame(2, b"", final=False))
+        piece = frame(0, b"", final=False) * 1000
+        for _ in range(PIECES_MAX // 1000 + 1):
+            browser.protocol.dataReceived(piece)
+            while browser.protocol.is_waiting:
+                here.serve()
+        assert browser.close is not None
+        assert browser.close.code == 1009
         assert ended(here, browser) is Ending.OVERSIZED
 
 
