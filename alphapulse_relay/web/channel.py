@@ -93,7 +93,7 @@ class Channel(HTTPChannel):
     def requestDone(self, request: Request) -> None:
         """Go on with the next request, once the answer is taken, and not at once if it waits."""
         self._finished = request
-        if self._dataBuffer and not self._full:
+        if (self._dataBuffer or self._buffer) and not self._full:
             self._start_timer(NEXT_SECONDS, self._go_on)
         elif not self._full:
             self._go_on()
