@@ -136,7 +136,8 @@ class TestRequestsInTime:
     ) -> None:
         caller = connect()
         caller.send(request() + HALF)
-        wait(clock, NEXT_SECONDS + REQUEST_SECONDS)
+        clock.advance(NEXT_SECONDS)
+        wait(clock, REQUEST_SECONDS)
         assert (caller.ended, refused()) == ("cut", {Refusal.TIMEOUT: 1})
 
     def test_several_at_once_are_answered_in_turn(self, connect: Connect, clock: Any) -> None:
