@@ -132,7 +132,7 @@ def open_websocket(port: int, query: str, headers: Sequence[str] = ()) -> socket
 
 def visit_pages(port: int, _path: str) -> Visit:
     """Do what open pages do, but for drawing: a sample of the messages, and questions."""
-    sockets = [open_websocket(port, "sample=100", [DEFLATE]) for _ in range(PAGES)]
+    sockets = [open_websocket(port, "sample=200", [DEFLATE]) for _ in range(PAGES)]
     asked = [(connect(port), path) for path in POLLED for _ in range(PAGES)]
     turns = itertools.cycle(asked)
 

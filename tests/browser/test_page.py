@@ -3,12 +3,14 @@
 import re
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Browser, Locator, Page, expect
 
+from alphapulse_relay.protocol_v2.header import HEADER_SIZE, build_message
 from tests.browser.conftest import SCREENSHOTS, Complaints
 from tests.browser.traffic import arbitrage, flood, identity
 from tests.soak.page import CLICK_MAX, watch
@@ -128,8 +130,39 @@ class TestSignals:
         live.keyboard.type("1000003")
         expect(live.locator("#filter-text")).to_have_value("1000003")
         live.keyboard.press("Escape")
+        expect(live.locator("#filter-text")).to_have_value("")
+        expect(live.locator("#filter-text")).to_be_focused()
+        live.keyboard.press("Escape")
         live.keyboard.press("?")
         expect(live.locator("#help")).to_be_visible()
+
+    def test_a_time_of_another_day_has_its_date(self, live: Page, relay: Relay) -> None:
+        publisher = relay.connect(joined=False)
+        for seconds in (time.time() - 2 * 86400, 1e9, time.time()):
+            payload = arbitrage(1)[HEADER_SIZE:]
+            timestamp = int(seconds * 1e9)
+            publisher.send(build_message(payload, source=20, sequence=1, timestamp=timestamp))
+        times = rows(live).locator("td.time")
+        expect(times.nth(0)).to_have_text(re.compile(r"^\d\d:\d\d:\d\d[.]\d{3}$"))
+        expect(times.nth(1)).to_have_text("9 Sept 2001")
+        expect(times.nth(2)).to_have_text(re.compile(r"^\d+ [A-Z][a-z]+( 20\d\d| \d\d:\d\d:\d\d)$"))
+
+    def test_it_says_when_it_shows_a_sample(self, live: Page, relay: Relay) -> None:
+        publisher = relay.connect(joined=False)
+        with Feeder(lambda number: publisher.send(flood(100, 100 * number)), 0.02):
+            expect(live.locator("#feed-rate")).to_have_text(re.compile(r"^a sample: .*/s of .*/s$"))
+            live.locator("#filter-text").fill("occurs nowhere")
+            expect(live.locator("#signals-empty")).to_contain_text("only a sample was searched")
+            live.locator("#filter-text").fill("")
+            live.locator("#pause").click()
+            new = live.locator("#feed-rate")
+            expect(new).to_have_text(re.compile(r"^\d{2},\d{3} new ones since$"))
+            live.locator("#filter-source").click()
+            live.locator("#menu-source").get_by_text("source 20").click()
+            live.keyboard.press("Escape")
+            expect(rows(live).first).to_be_visible()
+            live.locator("#pause").click()
+            expect(new).to_have_text(re.compile(r"^at least [\d,]+ new ones since$"))
 
     def test_looks_back_into_the_journal(self, live: Page, relay: Relay) -> None:
         publisher, witness = relay.connect(joined=False), relay.connect(joined=False)
@@ -149,6 +182,27 @@ class TestSignals:
         live.locator("#past-live").click()
         publisher.send(arbitrage(701))
         expect(rows(live).first.locator("td.sequence")).to_have_text("701")
+
+    def test_looks_back_for_a_text(self, live: Page, relay: Relay) -> None:
+        publisher, witness = relay.connect(joined=False), relay.connect(joined=False)
+        past = arbitrage(1) + flood(20_600, 0) + arbitrage(2)
+        publisher.send(past)
+        witness.receive(len(past))
+        text, empty = live.locator("#past-text"), live.locator("#signals-empty")
+        live.locator("#filter-text").fill("1000002 strategy_id=7")
+        live.locator("#lookback-open").click()
+        live.locator("[data-ago='60']").click()
+        expect(empty).to_have_text("None of 20,000 looked at matches. Next goes on.")
+        live.locator("#past-next").click()
+        expect(text).to_contain_text("1 of 602 looked at matches")
+        expect(text).to_contain_text("that is all until now")
+        expect(rows(live).locator("td.sequence")).to_have_text("2")
+        live.locator("#filter-text").fill("occurs nowhere")
+        expect(empty).to_have_text(re.compile(r"^None of \d+ looked at matches[.]$"))
+        live.locator("[data-jump='-60']").click()
+        expect(empty).to_have_text("None of 20,000 looked at matches. Next goes on.")
+        live.locator("#filter-text").fill("")
+        expect(rows(live)).to_have_count(500)
 
 
 def filters(status: dict[str, object]) -> list[object]:
@@ -171,10 +225,33 @@ class TestFlow:
                 expect(live.locator("#legend-sources")).to_contain_text(source)
             expect(live.locator("#legend-types")).to_contain_text("ArbitrageSignal")
             picture(live, "flow")
+            assert live.evaluate(GRID_FOLLOWS_THEME)
+
+    def test_plots_show_local_time(self, browser: Browser, relay: Relay) -> None:
+        publisher = relay.connect(joined=False)
+        publisher.send(arbitrage(1))
+        with browser.new_context(locale="en-GB", timezone_id="America/New_York") as context:
+            page = context.new_page()
+            page.goto(f"http://127.0.0.1:{relay.port}/")
+            tick = page.locator("#plot-types .xtick").last
+            expect(tick).to_have_text(re.compile(r"^\d\d:\d\d$"))
+            hour, minute = map(int, tick.text_content().split(":"))  # type: ignore[union-attr]
+            now = page.evaluate("new Date().getHours() * 60 + new Date().getMinutes()")
+            assert (now - 60 * hour - minute) % (24 * 60) <= 2
+            row = rows(page).locator("td.time").inner_text()
+            assert (now - 60 * int(row[:2]) - int(row[3:5])) % (24 * 60) <= 2
 
 
 POINTS = """(id) => document.getElementById(id).data
   .some((series) => series.y.filter((rate) => rate > 0).length >= 3)"""
+
+
+GRID_FOLLOWS_THEME = """() => {
+  const stroke = () => getComputedStyle(document.querySelector(".gridlayer path")).stroke;
+  const before = stroke();
+  document.getElementById("theme").click();
+  return stroke() !== before;
+}"""
 
 
 class Feeder:
@@ -225,6 +302,20 @@ class TestPeersAndTroubles:
         expect(live.locator("#health")).not_to_have_text(re.compile("^ok$"))
         picture(live, "trouble")
 
+    def test_what_went_wrong_before_it_was_opened(self, page: Page, relay: Relay) -> None:
+        publisher = relay.connect(joined=False)
+        publisher.send(bytes(100))
+        relay.wait_for_log("peer disconnected: .* reason=magic")
+        page.goto(f"http://127.0.0.1:{relay.port}/")
+        findings = page.locator("#findings tbody tr")
+        expect(findings).to_have_count(1)
+        expect(findings).to_have_attribute("data-level", "warn")
+        expect(findings.locator("td.number")).to_have_text(["1", "1"])
+        expect(findings).to_contain_text(
+            re.compile(rf"last at \d\d:.* {PROGRAM}[)]: byte 0: found 00")
+        )
+        page.close()
+
 
 class TestGone:
     def test_it_tells_and_comes_back_by_itself(
@@ -240,7 +331,9 @@ class TestGone:
             expect(state).to_have_text(re.compile("gone"))
             picture(page, "gone")
         with Relay(*options) as relay:
-            expect(state).to_have_text(re.compile("live|back"))
+            expect(state).to_have_text(
+                re.compile(r"the relay was restarted at \d\d:\d\d:\d\d [(]gone \d+ s[)]")
+            )
             relay.wait_for_log("peer connected: .* [(]websocket")
             relay.connect(joined=False).send(arbitrage(3))
             expect(rows(page).first.locator("td.sequence")).to_have_text("3")
@@ -269,6 +362,37 @@ def test_nothing_sticks_out(relay: Relay, page: Page, width: int, scheme: str) -
     brightness = sum(map(int, re.findall(r"\d+", background)[:3]))
     assert (brightness > 3 * 128) == (scheme == "light")
     picture(page, f"{width}-{scheme}")
+
+
+def test_what_matters_most_fits(live: Page, relay: Relay) -> None:
+    relay.connect(joined=False).send(arbitrage(1))
+    rows(live).first.click()
+    expect(live.locator("#details")).to_be_visible()
+    for cell in ("net", "capital"):
+        assert live.evaluate(ENDS_WITHIN, [f"#signals td.{cell}", "#signals-box"])
+    live.keyboard.press("Escape")
+    live.set_viewport_size({"width": 390, "height": 844})
+    for cell in ("in", "out", "lag", "state"):
+        expect(live.locator(f"#peers tr:first-child td.{cell}")).to_be_visible()
+        assert live.evaluate(ENDS_WITHIN, [f"#peers td.{cell}", "#peers-box"])
+    expect(live.locator("html")).to_have_attribute("style", re.compile(r"--bar: \d{2,3}px"))
+    high = live.locator(".bar").bounding_box()
+    live.set_viewport_size({"width": 1280, "height": 800})
+    live.wait_for_function(BAR_IS_FOLLOWED)
+    low = live.locator(".bar").bounding_box()
+    assert high is not None
+    assert low is not None
+    assert low["height"] < high["height"]
+
+
+ENDS_WITHIN = """(selectors) => {
+  const [inner, outer] = selectors.map((each) => document.querySelector(each));
+  return inner.getBoundingClientRect().right <= outer.getBoundingClientRect().right;
+}"""
+BAR_IS_FOLLOWED = """() => {
+  const bar = getComputedStyle(document.documentElement).getPropertyValue("--bar");
+  return bar === `${document.querySelector(".bar").offsetHeight}px` && parseInt(bar) < 80;
+}"""
 
 
 def test_it_stays_responsive_in_a_flood(relay: Relay, page: Page) -> None:

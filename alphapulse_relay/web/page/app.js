@@ -3,13 +3,12 @@
 import { Api, Poll, Refused } from "./api.js";
 import { Flow } from "./flow.js";
 import { drawHeader, followBar } from "./header.js";
-import { History, RECENT_SECONDS } from "./history.js";
 import { listenForKeys } from "./keys.js";
 import { SignalTable } from "./layouts.js";
 import { Link } from "./link.js";
 import { LookBackForm } from "./lookbackform.js";
 import { Peers } from "./peers.js";
-import { Rates } from "./rates.js";
+import { Rates, RECENT_SECONDS } from "./rates.js";
 import { Screen } from "./screen.js";
 import { Signals } from "./signals.js";
 import { setUpTheme } from "./theme.js";
@@ -27,7 +26,7 @@ class Page {
     drawHeader(this.#link, this.#status, troubles);
     this.#flow.draw(this.#rates, this.#status, this.#link.now);
     if (this.#status === null) return;
-    drawTrouble(this.#link, this.#status, troubles, this.#history);
+    drawTrouble(this.#link, this.#status, troubles);
     this.#peers.draw();
   };
 
@@ -39,10 +38,9 @@ class Page {
   #screen = new Screen();
   #link = new Link();
   #rates = new Rates();
-  #history = new History();
   #syncs = new SyncWatch();
   #table = new SignalTable();
-  #layoutsOf = null;
+  #learntOf = null;
   #status = null;
   #askToken = setUpTokenForm((token) => this.#useToken(token));
   #api = new Api((tried) => this.#lock(tried));
@@ -62,6 +60,7 @@ class Page {
     sources: () => this.#numbers("sources", []),
     names: this.#names,
     received: () => this.#rates.now(this.#link.now)?.messages ?? null,
+    receivedSince: (then) => this.#rates.messagesSince(then),
     redraw: (draw) => this.#screen.request(draw),
   });
 
@@ -69,7 +68,7 @@ class Page {
     followBar();
     const toggleTheme = setUpTheme(() => {
       this.#flow.hasten();
-      this.#screen.request(this.#draw);
+      this.#draw();
     });
     const lookBack = new LookBackForm(() => this.#link.now, (from) => this.#signals.lookBack(from));
     listenForKeys({ signals: this.#signals, lookBack, toggleTheme });
@@ -111,7 +110,7 @@ class Page {
   async #askStatus() {
     try {
       const status = await this.#api.get("/api/status");
-      await this.#learnLayouts(status);
+      await this.#learn(status);
       this.#takeStatus(status);
       this.#begin();
     } catch (error) {
@@ -123,20 +122,20 @@ class Page {
 
   #takeStatus(status) {
     const now = status.started_at + status.uptime_seconds;
-    if (this.#status && this.#status.started_at !== status.started_at) this.#rates.clear();
     if (this.#link.state === "gone") this.#signals.hasten();
     this.#status = status;
-    this.#link.answered(now);
-    this.#history.add(status);
+    this.#link.answered(now, status.started_at);
     this.#syncs.add(status, now);
     this.#peers.add(status);
   }
 
-  /** Ask for the layouts once for each start of the relay. */
-  async #learnLayouts(status) {
-    if (this.#layoutsOf === status.started_at) return;
-    this.#table = new SignalTable(await this.#api.get("/api/layouts"));
-    this.#layoutsOf = status.started_at;
+  /** Ask once for each start of the relay for the layouts, and for what came before. */
+  async #learn(status) {
+    if (this.#learntOf === status.started_at) return;
+    this.#rates.clear();
+    const [layouts] = await Promise.all([this.#api.get("/api/layouts"), this.#askRates()]);
+    this.#table = new SignalTable(layouts);
+    this.#learntOf = status.started_at;
     this.#screen.request(() => this.#signals.relearn());
   }
 
@@ -159,11 +158,7 @@ class Page {
 
   #troubles() {
     if (this.#status === null) return [];
-    const lately = {
-      dropped: this.#rates.sum("dropped", RECENT_SECONDS),
-      missed: this.#rates.sum("missed", RECENT_SECONDS),
-    };
-    return findTroubles(this.#status, this.#history, this.#syncs, lately);
+    return findTroubles(this.#status, this.#syncs, this.#rates.troubles(RECENT_SECONDS));
   }
 }
 

@@ -7,9 +7,14 @@ import { RatePlot } from "./plots.js";
 
 const DRAW_MS = 950;
 
+/** A live WebSocket is served some times a second: what came in between is no lag. */
+function canLag({ transport, state }) {
+  return transport !== "websocket" || state !== "live";
+}
+
 export class Flow {
   #plots;
-  #drawnAt = 0;
+  #drawnAt = null;
   #span = 300;
 
   /** `names` has type(number) and source(number); `redraw` asks for a drawing. */
@@ -34,9 +39,9 @@ export class Flow {
     else addEventListener("load", show);
   }
 
-  /** Draw the plots at the next occasion, however short ago they were drawn. */
+  /** Draw the plots at the next occasion, however short ago they were drawn, and seen or not. */
   hasten() {
-    this.#drawnAt = 0;
+    this.#drawnAt = null;
   }
 
   /** Draw `rates` as of the relay's time `now`, and of the status, or null, what is current. */
@@ -44,9 +49,12 @@ export class Flow {
     const current = rates.now(now);
     this.#figures(rates, current);
     if (status !== null) this.#peers(status);
-    if (performance.now() - this.#drawnAt < DRAW_MS) return;
+    const hastened = this.#drawnAt === null;
+    if (!hastened && performance.now() - this.#drawnAt < DRAW_MS) return;
     this.#drawnAt = performance.now();
-    for (const plot of this.#plots) plot.draw(rates, this.#span, current);
+    for (const plot of this.#plots) {
+      if (hastened || plot.isSeen) plot.draw(rates, this.#span, current);
+    }
   }
 
   #figures(rates, current) {
@@ -66,7 +74,7 @@ export class Flow {
 
   #peers({ peers, log }) {
     const replaying = peers.filter((peer) => peer.replaying).length;
-    const lag = Math.max(0, ...peers.map((peer) => peer.bytes_behind));
+    const lag = Math.max(0, ...peers.filter(canLag).map((peer) => peer.bytes_behind));
     const [number, unit] = size(lag).split(" ");
     setText(byId("figure-peers"), count(peers.length));
     setText(byId("note-peers"), replaying ? `${count(replaying)} replaying` : "");

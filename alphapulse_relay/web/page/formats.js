@@ -10,6 +10,8 @@ const clock = new Intl.DateTimeFormat("en-GB", {
   minute: "2-digit",
   second: "2-digit",
 });
+const dayAndMonth = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short" });
+const dayOfYear = new Intl.DateTimeFormat("en-GB", { dateStyle: "medium" });
 const Q8 = 100_000_000n;
 const NS_PER_MS = 1_000_000n;
 const SIZE_UNITS = ["B", "KiB", "MiB", "GiB", "TiB"];
@@ -87,6 +89,15 @@ export function timeOfDay(seconds) {
   return clock.format(seconds * 1000);
 }
 
+/** Time of day of Unix seconds, local, with the date unless that is of `now`. */
+export function timeOrDate(seconds, now) {
+  return isSameDay(new Date(seconds * 1000), now) ? timeOfDay(seconds) : dateTime(seconds);
+}
+
+function isSameDay(date, now) {
+  return date.toDateString() === new Date(now * 1000).toDateString();
+}
+
 /** Date and time of Unix seconds, local: 2026-05-04 12:30:00. */
 export function dateTime(seconds) {
   return localText(new Date(seconds * 1000)).replace("T", " ");
@@ -105,6 +116,14 @@ export function timeOfDayNs(timestamp) {
   const date = new Date(milliseconds);
   if (timestamp === 0n || Number.isNaN(date.getTime())) return NOTHING;
   return `${clock.format(date)}.${String(milliseconds % 1000).padStart(3, "0")}`;
+}
+
+/** The same of another day than that of `now` with the date, in about as little room. */
+export function timeOrDateNs(timestamp, now) {
+  const date = new Date(Number(timestamp / NS_PER_MS));
+  if (timestamp === 0n || isSameDay(date, now)) return timeOfDayNs(timestamp);
+  const sameYear = date.getFullYear() === new Date(now * 1000).getFullYear();
+  return sameYear ? `${dayAndMonth.format(date)} ${clock.format(date)}` : dayOfYear.format(date);
 }
 
 /** Nanoseconds since the epoch (BigInt) as UTC text with all nine decimals. */

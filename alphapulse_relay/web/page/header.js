@@ -8,6 +8,10 @@ const STATES = {
   live: () => "live",
   gone: (link) => `relay gone since ${timeOfDay(link.since)}, trying again`,
   back: (link) => `relay back since ${timeOfDay(link.since)}, was gone ${duration(link.absence)}`,
+  restarted: (link) => {
+    const gone = link.absence ? ` (gone ${duration(link.absence)})` : "";
+    return `the relay was restarted at ${timeOfDay(link.startedAt)}${gone}`;
+  },
   refused: (link) => `the relay refuses: ${link.answer}`,
   locked: () => "the relay wants a token",
 };
@@ -43,7 +47,7 @@ function drawHealth(link, status, troubles) {
 }
 
 function judge(link, status, troubles) {
-  if (!["live", "back"].includes(link.state) && status !== null) {
+  if (!link.answers && status !== null) {
     return { level: "unknown", text: "health not known" };
   }
   if (status === null) return { level: "unknown", text: "health not known yet" };

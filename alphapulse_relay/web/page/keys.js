@@ -39,10 +39,14 @@ function actionFor({ key, target }, actions, signals, lookBack) {
 }
 
 function escape(target, signals, lookBack) {
-  if (target === byId("filter-text")) target.blur();
+  if (target === byId("filter-text")) leaveText(target, signals);
   else if (lookBack.open && byId("lookback").contains(target)) lookBack.toggle(false);
   else return signals.escape();
   return true;
+}
+
+function leaveText(field, signals) {
+  if (!signals.clearText()) field.blur();
 }
 
 /** Bring a section to the top and the focus into it. */

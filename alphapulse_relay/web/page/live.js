@@ -5,7 +5,9 @@ import { timeOfDay } from "./formats.js";
 import { gapRow, MessageRow, NoteRow, RowList } from "./rows.js";
 
 /** Most messages of each tenth of a second that the relay sends for display: the newest. */
-export const SAMPLE = 100;
+const SAMPLE = 200;
+/** A sample comes in some frames at once; behind such a pause another one begins. */
+const PAUSE_MS = 40;
 /** Messages to begin with, so that the table says something also when little comes. */
 const BEGUN_WITH = 100;
 
@@ -23,6 +25,9 @@ export class Live {
   #table;
   #onChange;
   #arrived = 0;
+  #sampled = 0;
+  #cameAt = 0;
+  #fullAt = -Infinity;
   #lostAt = null;
 
   constructor(api, table, onChange) {
@@ -60,12 +65,17 @@ export class Live {
     this.#arrived = 0;
   }
 
+  /** Whether a sample came full after that moment (of performance.now): not all was sent then. */
+  sampledAfter(moment) {
+    return this.#fullAt > moment;
+  }
+
   #take(messages) {
+    this.#measure(messages.filter(({ control }) => control === null).length);
     for (const message of messages) {
       const { control } = message;
       if (control === null) {
         this.list.add(new MessageRow(message, this.#table));
-        this.#arrived += 1;
       } else if (control.kind === "gap") {
         this.list.add(gapRow(control));
       } else if (control.kind === "error") {
@@ -74,6 +84,16 @@ export class Live {
     }
     this.list.trim();
     this.#onChange();
+  }
+
+  #measure(signals) {
+    const now = performance.now();
+    this.#arrived += signals;
+    this.#sampled = signals + (now - this.#cameAt > PAUSE_MS ? 0 : this.#sampled);
+    this.#cameAt = now;
+    if (this.#sampled !== SAMPLE) return;
+    this.#fullAt = now;
+    this.#sampled = 0;
   }
 
   #become(state, reason) {

@@ -18,6 +18,12 @@ import { isSlow, peerName } from "./troubles.js";
 const DRAWN = 200;
 const DEPARTED_DRAWN = 20;
 
+const QUEUE_TITLE = "Bytes that were handed to the connection and that the peer has not taken";
+const LAG_TITLE = "Bytes of the log from what the peer was sent last to the newest message";
+const STATE_TITLE =
+  "live: at the newest, or being sent to; behind: its connection is full; " +
+  "muted: it publishes and does not read; replaying: it is sent what was before";
+
 /** `read` gives what is sorted by; `text` what is shown, where that is not the same. */
 const COLUMNS = [
   { key: "name", label: "Peer", read: peerName },
@@ -28,14 +34,14 @@ const COLUMNS = [
   numeric("out", "Out/s", (peer) => peer.out, speed),
   numeric("messages_in", "In", (peer) => peer.messages_in, shortCount),
   numeric("messages_out", "Out", (peer) => peer.messages_out, shortCount),
-  numeric("queue", "Queue", (peer) => peer.queued_bytes ?? null, queueText),
-  numeric("lag", "Lag", (peer) => peer.bytes_behind, size),
-  { key: "state", label: "State", read: stateText },
+  numeric("queue", "Queue", (peer) => peer.queued_bytes ?? null, queueText, QUEUE_TITLE),
+  numeric("lag", "Lag", (peer) => peer.bytes_behind, size, LAG_TITLE),
+  { key: "state", label: "State", read: stateText, title: STATE_TITLE },
   numeric("since", "Connected", (peer) => peer.connected_seconds, age),
 ];
 
-function numeric(key, label, read, show) {
-  return { key, label, read, text: (peer) => show(read(peer)), number: true };
+function numeric(key, label, read, show, title) {
+  return { key, label, title, read, text: (peer) => show(read(peer)), number: true };
 }
 
 function userText({ user, uid }) {
@@ -137,10 +143,10 @@ function compare(one, other) {
   return (one ?? -1) - (other ?? -1);
 }
 
-function makeHead({ key, label, number }, sort) {
+function makeHead({ key, label, number, title = "" }, sort) {
   const button = element("button", { type: "button" }, label);
   button.addEventListener("click", () => sort(key, Boolean(number)));
-  const head = element("th", { scope: "col", className: number ? "number" : "" }, button);
+  const head = element("th", { scope: "col", className: number ? "number" : "", title }, button);
   head.dataset.key = key;
   return head;
 }
@@ -148,8 +154,8 @@ function makeHead({ key, label, number }, sort) {
 function makeRow() {
   const who = element("span", { className: "muted" });
   const name = element("th", { scope: "row" }, element("b"), " ", who);
-  const rest = COLUMNS.slice(1).map(({ key, number }) =>
-    element("td", { className: `${key}${number ? " number" : ""}` }),
+  const rest = COLUMNS.slice(1).map(({ key, label, number }) =>
+    element("td", { className: `${key}${number ? " number" : ""}`, "data-label": label }),
   );
   return element("tr", {}, name, ...rest);
 }

@@ -28,6 +28,12 @@ export class RatePlot {
     this.#stacked = stacked;
   }
 
+  /** Whether anything of it, its legend included, can be seen. */
+  get isSeen() {
+    const { top, bottom } = this.#plot.parentElement.getBoundingClientRect();
+    return bottom > 0 && top < innerHeight;
+  }
+
   /** Draw the last `seconds`; `now` is what Rates.now() told, or null. */
   draw(rates, seconds, now) {
     const ranked = rates.ranked(this.#map, seconds);
@@ -36,8 +42,7 @@ export class RatePlot {
     const rest = new Set(ranked.slice(SHOWN));
     if (rest.size) numbers.push(OTHERS);
     this.#drawLegend(numbers, rest, now);
-    if (!globalThis.Plotly || rates.newest === null || !isNearScreen(this.#plot)) return;
-    this.#drawPlot(numbers, rest, rates, seconds);
+    if (globalThis.Plotly && rates.newest !== null) this.#drawPlot(numbers, rest, rates, seconds);
   }
 
   #drawLegend(numbers, rest, now) {
@@ -61,7 +66,7 @@ export class RatePlot {
 
   #drawPlot(numbers, rest, rates, seconds) {
     const samples = rates.last(seconds);
-    const times = samples.map((sample) => localAxis(sample.at));
+    const times = samples.map((sample) => dateOf(sample.at));
     const entries = [...this.#legend.children];
     const traces = numbers.map((number, index) => {
       const read = number === OTHERS ? sumOf(rest, this.#map) : valueOf(number, this.#map);
@@ -89,7 +94,7 @@ export class RatePlot {
   #layout(newest, seconds) {
     const style = getComputedStyle(this.#plot);
     const grid = style.borderTopColor;
-    const range = [localAxis(newest - seconds), localAxis(newest)];
+    const range = [dateOf(newest - seconds), dateOf(newest)];
     return {
       margin: { l: 46, r: 10, t: 8, b: 24 },
       height: this.#plot.clientHeight,
@@ -142,17 +147,11 @@ function sumOf(numbers, map) {
   return (sample) => [...numbers].reduce((sum, number) => sum + (sample[map][number] ?? 0), 0);
 }
 
-/** Unix seconds as what Plotly, which knows only UTC, shows as local time. */
-function localAxis(seconds) {
-  const date = new Date(seconds * 1000);
-  return date.getTime() - date.getTimezoneOffset() * 60_000;
+/** Unix seconds as what Plotly shows as local time: of a Date it takes the local hour. */
+function dateOf(seconds) {
+  return new Date(seconds * 1000);
 }
 
 function translucent(color) {
   return color.replace(/^rgb\((.*)\)$/, "rgba($1, 0.55)");
-}
-
-function isNearScreen(node) {
-  const { top, bottom } = node.getBoundingClientRect();
-  return bottom > 0 && top < innerHeight;
 }

@@ -1,5 +1,7 @@
 // What happened in each of the last seconds, as /api/rates tells it.
 
+/** What is "lately". */
+export const RECENT_SECONDS = 300;
 const KEPT = 600;
 const CALM_SECONDS = 3;
 /** Beyond so many seconds without a sample the last one says nothing about now. */
@@ -15,8 +17,9 @@ export class Rates {
 
   /** Take a document of /api/rates. */
   add({ samples }) {
-    const after = this.newest ?? -Infinity;
-    this.samples.push(...samples.filter((sample) => sample.at > after));
+    // The relay sends what came after the newest: if that is older, its clock was set back.
+    if (samples.length > 0 && samples[0].at <= (this.newest ?? -Infinity)) this.clear();
+    this.samples.push(...samples);
     this.samples.splice(0, this.samples.length - KEPT);
   }
 
@@ -37,7 +40,7 @@ export class Rates {
     const few = this.last(CALM_SECONDS);
     const seconds = few.reduce((sum, sample) => sum + sample.seconds, 0);
     const mean = (key) => few.reduce((sum, sample) => sum + sample[key], 0) / seconds;
-    const means = (map) => meanByNumber(few, map, seconds);
+    const means = (map) => byNumber(totals(few, map), (sum) => sum / seconds);
     return {
       messages: mean("messages"),
       bytes: mean("bytes"),
@@ -52,30 +55,39 @@ export class Rates {
     return Math.max(0, ...this.samples.map((sample) => sample[key] / sample.seconds));
   }
 
-  /** The sum of a key over the last `seconds`. */
-  sum(key, seconds) {
-    return this.last(seconds).reduce((sum, sample) => sum + sample[key], 0);
+  /** How often what went wrong within the last `seconds`, by kind; null if that is not told. */
+  troubles(seconds) {
+    return this.samples.at(-1)?.troubles ? totals(this.last(seconds), "troubles") : null;
+  }
+
+  /** How many messages came since then (Unix seconds), about; null if the samples begin later. */
+  messagesSince(then) {
+    const [oldest] = this.samples;
+    if (!oldest || oldest.at - oldest.seconds > then) return null;
+    const share = ({ at, seconds }) => Math.min(1, Math.max(0, at - then) / seconds);
+    return Math.round(
+      this.samples.reduce((sum, sample) => sum + sample.messages * share(sample), 0),
+    );
   }
 
   /** Numbers of types or sources within the last `seconds`, the most frequent first. */
   ranked(map, seconds) {
-    const totals = new Map();
-    for (const sample of this.last(seconds)) {
-      for (const [number, messages] of Object.entries(sample[map])) {
-        totals.set(Number(number), (totals.get(Number(number)) ?? 0) + messages);
-      }
-    }
-    return [...totals].sort((one, other) => other[1] - one[1]).map(([number]) => number);
+    const sums = [...totals(this.last(seconds), map)];
+    return sums.sort((one, other) => other[1] - one[1]).map(([number]) => Number(number));
   }
 }
 
-function meanByNumber(samples, map, seconds) {
-  const means = new Map();
+/** What each key of a map in the samples adds up to. */
+function totals(samples, map) {
+  const sums = new Map();
   for (const sample of samples) {
-    for (const [number, messages] of Object.entries(sample[map])) {
-      const share = messages / seconds;
-      means.set(Number(number), (means.get(Number(number)) ?? 0) + share);
+    for (const [key, number] of Object.entries(sample[map])) {
+      sums.set(key, (sums.get(key) ?? 0) + number);
     }
   }
-  return means;
+  return sums;
+}
+
+function byNumber(sums, convert) {
+  return new Map([...sums].map(([key, sum]) => [Number(key), convert(sum)]));
 }

@@ -5,9 +5,9 @@ import { Details } from "./details.js";
 import { byId, setText } from "./dom.js";
 import { FilterMenu } from "./filters.js";
 import { Live } from "./live.js";
-import { Past } from "./lookback.js";
-import { gapRow, matches, MessageRow } from "./rows.js";
-import { emptyWords, pastWords, rateWords, stateWords } from "./signalwords.js";
+import { PastView } from "./past.js";
+import { matches } from "./rows.js";
+import { emptyWords, rateWords, stateWords } from "./signalwords.js";
 import { SignalTableView } from "./table.js";
 
 /** Rows in the document while the table stands still; while it moves as many as are seen. */
@@ -19,25 +19,33 @@ export class Signals {
   #view = new SignalTableView();
   #details = new Details(() => this.closeDetails());
   #live;
-  #api;
+  #past;
   #context;
   #types;
   #sources;
   #words = [];
   #selected = null;
-  /** {rows, reason, added} while the table stands still. */
+  /**
+   * {rows, reason, added, at, began} while the table stands still: what it shows, why, what had
+   * come until then, and when that was, by the relay and by performance.now().
+   */
   #held = null;
-  /** {rows, from, end, problem, loading, source} while the table shows the past. */
-  #past = null;
 
   /**
    * `context` has now() (the relay's time), table(), types() and sources() (known numbers), names,
-   * received() (what the relay receives a second, or null) and redraw(draw).
+   * received() (what the relay receives a second, or null), receivedSince(then) (how many messages
+   * it received since then, or null) and redraw(draw).
    */
   constructor(api, context) {
-    this.#api = api;
     this.#context = context;
     this.#live = new Live(api, context.table, () => this.#draw());
+    this.#past = new PastView(api, {
+      now: context.now,
+      table: context.table,
+      filter: () => this.#query(),
+      words: () => this.#words,
+      onChange: () => this.#showPast(),
+    });
     this.#types = this.#menu("type", typeSeries);
     this.#sources = this.#menu("source", sourceSeries);
     this.#listen();
@@ -68,7 +76,6 @@ export class Signals {
       const row = this.#view.rowAt(target);
       if (row?.kind === "message") this.#choose(row, true);
     });
-    byId("past-next").addEventListener("click", () => this.#nextPage());
     byId("past-live").addEventListener("click", () => this.backToLive());
   }
 
@@ -76,14 +83,14 @@ export class Signals {
   open() {
     this.#release();
     this.#live.open(this.#query());
-    if (this.#past) this.lookBack(this.#past.from);
+    this.#past.refresh();
     this.#draw();
   }
 
   /** Ask for nothing any more, until it is opened anew. */
   close() {
     this.#live.close();
-    this.#past?.source.close();
+    this.#past.close();
   }
 
   /** Try to reach the relay at once, if there is no connection. */
@@ -97,14 +104,23 @@ export class Signals {
 
   #filterText(text) {
     this.#words = text.toLowerCase().split(/\s+/).filter(Boolean);
+    this.#past.refresh();
     this.#draw();
+  }
+
+  /** Clear the filter by text. Returns whether there was any. */
+  clearText() {
+    const field = byId("filter-text");
+    if (field.value === "") return false;
+    field.value = "";
+    this.#filterText("");
+    return true;
   }
 
   #clearFilters() {
     this.#types.clear();
     this.#sources.clear();
-    byId("filter-text").value = "";
-    this.#words = [];
+    this.clearText();
     this.open();
   }
 
@@ -123,9 +139,14 @@ export class Signals {
   }
 
   #hold(reason) {
-    if (this.#past) return;
-    const rows = this.#held?.rows ?? [...this.#live.list.rows];
-    this.#held = { rows, reason, added: this.#held?.added ?? this.#live.list.added };
+    if (this.#past.shown) return;
+    this.#held ??= {
+      rows: [...this.#live.list.rows],
+      added: this.#live.list.added,
+      at: this.#context.now(),
+      began: performance.now(),
+    };
+    this.#held.reason = reason;
   }
 
   #release() {
@@ -185,36 +206,18 @@ export class Signals {
 
   /** Show the journal from a time in Unix seconds. */
   lookBack(from) {
-    this.#past?.source.close();
-    this.#release();
-    const source = new Past(this.#api, this.#query(), (page) => this.#showPage(page));
-    this.#past = { rows: [], from, end: false, problem: null, loading: true, source };
-    source.begin(from);
-    this.#draw();
+    this.#past.open(from);
   }
 
-  #nextPage() {
-    this.#past.loading = true;
-    byId("past-next").disabled = true;
-    this.#past.source.next();
-    this.#draw();
-  }
-
-  #showPage({ messages, end, problem }) {
+  #showPast() {
     this.#release();
-    const { table } = this.#context;
-    const rows = messages.map((message) =>
-      message.control === null ? new MessageRow(message, table) : gapRow(message.control),
-    );
-    Object.assign(this.#past, { rows, end, problem, loading: false });
     byId("signals-box").scrollTop = 0;
     this.#draw();
   }
 
   backToLive() {
-    if (!this.#past) return;
-    this.#past.source.close();
-    this.#past = null;
+    if (!this.#past.shown) return;
+    this.#past.close();
     this.resume();
     this.#draw();
   }
@@ -228,7 +231,7 @@ export class Signals {
   draw = () => {
     this.#view.show(this.#visible(), this.#context.now());
     this.#drawControls();
-    this.#drawPast();
+    this.#past.draw();
   };
 
   /** Once a second: ages, expiries, and how much arrives. */
@@ -236,7 +239,7 @@ export class Signals {
     this.#live.tick();
     this.#view.tick(this.#context.now());
     setText(byId("feed-rate"), rateWords(this.#standing));
-    if (this.#held) this.#draw();
+    if (this.#held || this.#past.shown) this.#draw();
   }
 
   /** The layouts are others than before. */
@@ -247,7 +250,7 @@ export class Signals {
   /** The rows to draw, top to bottom: live the newest on top, the past as it went. */
   #visible() {
     const words = this.#words;
-    if (this.#past) return this.#past.rows.filter((row) => matches(row, words));
+    if (this.#past.shown) return this.#past.shown.page.rows;
     const rows = this.#held?.rows ?? this.#live.list.rows;
     const most = this.#held ? DRAWN : this.#view.capacity;
     const shown = [];
@@ -260,12 +263,16 @@ export class Signals {
   /** All that the words about the table depend on. */
   get #standing() {
     const narrowed = this.#types.chosen.size + this.#sources.chosen.size > 0;
+    const searched = this.#words.length > 0;
+    const { received, receivedSince } = this.#context;
     return {
-      past: this.#past,
+      past: this.#past.shown,
       held: this.#held,
       live: this.#live,
-      received: narrowed ? null : this.#context.received(),
-      filtered: narrowed || this.#words.length > 0,
+      received: narrowed ? null : received(),
+      receivedSince: narrowed || !this.#held ? null : receivedSince(this.#held.at),
+      searched,
+      filtered: narrowed || searched,
     };
   }
 
@@ -273,21 +280,14 @@ export class Signals {
     const pause = byId("pause");
     setText(pause, this.#held ? "Resume" : "Pause");
     pause.setAttribute("aria-pressed", String(this.#held !== null));
-    pause.disabled = this.#past !== null;
+    pause.disabled = this.#past.shown !== null;
     const standing = this.#standing;
     const { name, text } = stateWords(standing);
     setText(byId("feed-state"), text);
     byId("feed-state").dataset.state = name;
-    byId("signals-box").dataset.mode = this.#past ? "past" : this.#held ? "held" : "live";
+    byId("signals-box").dataset.mode = this.#past.shown ? "past" : this.#held ? "held" : "live";
     byId("filter-clear").hidden = !standing.filtered;
     byId("signals-empty").hidden = this.#view.rows.length > 0;
     setText(byId("signals-empty"), emptyWords(standing));
-  }
-
-  #drawPast() {
-    byId("past").hidden = this.#past === null;
-    if (!this.#past) return;
-    byId("past-next").disabled = this.#past.loading || this.#past.end;
-    setText(byId("past-text"), pastWords(this.#past));
   }
 }

@@ -2,11 +2,13 @@
 
 import { sourceSeries, typeSeries } from "./colours.js";
 import { byId, element } from "./dom.js";
-import { age, count, dollars, NOTHING, timeOfDayNs } from "./formats.js";
+import { age, count, dollars, NOTHING, timeOrDateNs } from "./formats.js";
 
 const PROFIT = "expected_profit_usd_q8";
 const NET_PROFIT = "net_profit_usd_q8";
 const CAPITAL = "required_capital_usd_q8";
+
+const EXPIRES_TITLE = "How long the signal is still valid, by its own field valid_until";
 
 const money = (name) => (row) => {
   const value = row.decoded.fields.get(name);
@@ -14,7 +16,7 @@ const money = (name) => (row) => {
 };
 
 const COLUMNS = [
-  { key: "time", label: "Time", text: (row) => timeOfDayNs(row.header.timestamp) },
+  { key: "time", label: "Time", text: (row, now) => timeOrDateNs(row.header.timestamp, now) },
   { key: "age", label: "Age", number: true, text: ageText },
   { key: "type", label: "Type", text: (row) => row.decoded.name },
   { key: "source", label: "Source", text: (row) => String(row.header.publisher) },
@@ -24,7 +26,7 @@ const COLUMNS = [
   { key: "net", label: "Net", unit: "$", number: true, text: money(NET_PROFIT) },
   { key: "capital", label: "Capital", unit: "$", number: true, text: money(CAPITAL) },
   { key: "venues", label: "Venues", text: venuesText },
-  { key: "expires", label: "Expires", number: true, text: expiryText },
+  { key: "expires", label: "Expires", number: true, text: expiryText, title: EXPIRES_TITLE },
   { key: "other", label: "Other fields", text: (row) => row.decoded.other },
 ];
 const TYPE = COLUMNS.findIndex(({ key }) => key === "type");
@@ -81,7 +83,6 @@ class Line {
     this.node.id = `signal-${row.id}`;
     this.node.className = row.kind;
     this.select(row.id === selected);
-    this.cells[0].colSpan = row.kind === "note" ? COLUMNS.length : 1;
     if (row.kind === "note") {
       this.texts[0].data = row.text;
       return;
@@ -210,8 +211,8 @@ export class SignalTableView {
   }
 }
 
-function makeHead({ key, label, unit, number }) {
+function makeHead({ key, label, unit, number, title = "" }) {
   const units = unit ? [" ", element("span", { className: "unit" }, unit)] : [];
   const className = `${key}${number ? " number" : ""}`;
-  return element("th", { scope: "col", className }, label, ...units);
+  return element("th", { scope: "col", className, title }, label, ...units);
 }

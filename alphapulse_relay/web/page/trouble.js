@@ -1,11 +1,10 @@
 // "What is wrong": the findings as a table, and how the journal and its disk stand.
 
 import { byId, element, matchChildren, setText } from "./dom.js";
-import { count, counted, NOTHING, size, timeOfDay } from "./formats.js";
-import { RECENT_SECONDS } from "./history.js";
+import { count, counted, NOTHING, size, timeOrDate } from "./formats.js";
 
 /** Draw the findings of findTroubles; `link` tells if they still hold. */
-export function drawTrouble(link, status, troubles, history) {
+export function drawTrouble(link, status, troubles) {
   const wrong = troubles.filter((trouble) => trouble.now);
   const gone = link.state === "gone";
   const { dataset } = byId("trouble");
@@ -13,9 +12,10 @@ export function drawTrouble(link, status, troubles, history) {
   dataset.level = wrong.some((trouble) => trouble.severe) ? "bad" : "warn";
   const words = gone ? lastVerdict(wrong) : verdict(wrong, troubles);
   setText(byId("trouble-verdict"), words);
-  setText(byId("recent-title"), recentTitle(history, link.now));
   byId("findings").hidden = troubles.length === 0;
-  matchChildren(byId("findings").tBodies[0], troubles, makeFinding, fillFinding);
+  matchChildren(byId("findings").tBodies[0], troubles, makeFinding, (row, trouble) =>
+    fillFinding(row, trouble, link.now),
+  );
   drawJournal(status);
 }
 
@@ -30,26 +30,31 @@ function lastVerdict(wrong) {
   return `The relay is gone. ${rest}`;
 }
 
-function recentTitle(history, now) {
-  const young = history.since !== null && now - history.since < RECENT_SECONDS - 10;
-  return young ? `Since ${timeOfDay(history.since).slice(0, 5)}` : "Last 5 min";
-}
-
 function makeFinding() {
   const dot = element("span", { className: "dot" });
   const note = element("span", { className: "muted" });
+  const last = element("span", { className: "last muted" });
   const counts = [1, 2].map(() => element("td", { className: "number" }));
-  return element("tr", {}, element("td", {}, dot, element("b"), " ", note), ...counts);
+  return element("tr", {}, element("td", {}, dot, element("b"), " ", note, last), ...counts);
 }
 
-function fillFinding(row, { key, title, note, severe, now, recent, total }) {
+function fillFinding(row, { key, title, note, severe, now, recent, total, last }, at) {
   const [what, lately, all] = row.children;
   row.dataset.key = key;
   row.dataset.level = now ? (severe ? "bad" : "warn") : "past";
   setText(what.children[1], title);
   setText(what.children[2], note);
-  setText(lately, recent === null ? "now" : count(recent));
-  setText(all, total === null ? NOTHING : count(total));
+  setText(what.children[3], last === null ? "" : lastText(last, at));
+  setText(lately, total === null ? "now" : known(recent));
+  setText(all, known(total));
+}
+
+function known(number) {
+  return number === null ? NOTHING : count(number);
+}
+
+function lastText({ at, peer, detail }, now) {
+  return `last at ${timeOrDate(at, now)} from peer ${peer}${detail ? `: ${detail}` : ""}`;
 }
 
 function drawJournal({ journal, log }) {

@@ -1,17 +1,24 @@
 // What is wrong, found in a status. Knows no document: findings in, findings out.
 
+import { countsOf } from "./counters.js";
 import { count, counted, duration, size } from "./formats.js";
-import { countsOf } from "./history.js";
 
 const ORDERLY_ENDS = new Set(["closed", "finished", "shutdown"]);
-/** Losses and the disk come first and are severe; what a peer did wrong comes last. */
+/**
+ * Losses and the disk come first and are severe; what a peer did wrong comes last. Of some only
+ * the total is told, not what came lately.
+ */
 const GROUPS = {
-  journal: { severe: true, title: (reason) => JOURNAL[reason] },
+  journal: { severe: true, onlyTotal: true, title: (reason) => JOURNAL[reason] },
   missed: { severe: true, title: (reason) => `Messages missed: ${reason}` },
   dropped: { severe: false, title: (reason) => `Messages dropped: ${reason}` },
   missing: { severe: false, title: (source) => `Source ${source}: sequence numbers missing` },
   repeated: { severe: false, title: (source) => `Source ${source}: sequence numbers repeated` },
-  malformed: { severe: false, title: () => "Messages whose TLVs cannot be read" },
+  malformed: {
+    severe: false,
+    onlyTotal: true,
+    title: () => "Messages whose TLVs cannot be read",
+  },
   refused: { severe: false, title: (reason) => `Connections refused: ${reason}` },
   ended: { severe: false, title: (reason) => `Connections ended: ${reason}` },
 };
@@ -21,8 +28,8 @@ const JOURNAL = {
   sync_failures: "Journal syncs failed",
 };
 const MEANINGS = {
-  "dropped.magic": "did not begin with the magic number",
-  "dropped.size": "larger than the relay takes",
+  "dropped.magic": "did not begin with the magic number, which ended the connection",
+  "dropped.size": "larger than the relay takes, which ended the connection",
   "dropped.checksum": "the checksum did not fit the bytes",
   "dropped.domain": "of a relay domain that is not accepted",
   "dropped.tlv": "the payload broke the rules for TLVs",
@@ -36,6 +43,7 @@ const MEANINGS = {
   "missed.damaged": "the journal cannot read them any more",
   "refused.too_many_peers": "as many peers as allowed were connected",
   "refused.too_many_web_connections": "the side port had as many connections as it takes",
+  "refused.leaving": "the relay was about to leave",
   "refused.timeout": "no whole request came in time",
   "refused.stalled": "what was asked for was not read",
   "refused.host": "the request named another host than this",
@@ -43,8 +51,6 @@ const MEANINGS = {
   "refused.token": "the token was missing or wrong",
   "refused.request": "asked for what cannot be had",
   "ended.reset": "the peer vanished without closing",
-  "ended.magic": "its stream could not be cut into messages",
-  "ended.size": "it announced a message that is too large",
   "ended.overtaken": "it read too slowly",
   "ended.damaged": "what it needed next cannot be read from the disk",
   "ended.unread": "it asked and asked and did not read the answers",
@@ -60,7 +66,13 @@ const MEANINGS = {
   "malformed.tlvs": "they are forwarded all the same",
 };
 /** Listed, but no reason for alarm: browsers connect ahead of need, and people mistype. */
-const MINOR = new Set(["refused.timeout", "dropped.control"]);
+const MINOR = new Set(["refused.timeout", "refused.leaving", "dropped.control"]);
+/** Findings that another one tells already. */
+const TOLD_BY = {
+  "ended.magic": "dropped.magic",
+  "ended.size": "dropped.size",
+  "journal.failures": "failure",
+};
 /** A sync may be late by so many of its intervals, and by so many seconds, before it is told. */
 const LATE_INTERVALS = 3;
 const LATE_SECONDS = 5;
@@ -86,25 +98,27 @@ export function isSlow(peer, log) {
 }
 
 /**
- * Return findings {key, title, note, severe, now, recent, total}, what matters most first. `now`:
- * it lasts, or came lately; `recent` and `total` are null for what is no counter. `lately` holds
- * how many messages were "dropped" and "missed" in the last minutes, whoever looked.
+ * Return findings {key, title, note, severe, now, recent, total, last}, what matters most first.
+ * `now`: it lasts, or came lately; `recent` and `total` are null where they are not known, `total`
+ * only for what is no counter; `last` is {at, peer, detail} or null. `lately` is what
+ * Rates.troubles() told.
  */
-export function findTroubles(status, history, watch, lately) {
-  const counted = countedTroubles(status, history);
+export function findTroubles(status, watch, lately) {
   const troubles = [
     ...relayTroubles(status),
     ...journalTroubles(status, watch),
     ...slowPeers(status),
-    ...counted,
-    ...unseenTroubles(counted, lately),
+    ...countedTroubles(status, lately),
   ];
+  const keys = new Set(troubles.map(({ key }) => key));
   const rank = (trouble) => (trouble.now ? 0 : 2) + (trouble.severe ? 0 : 1);
-  return troubles.sort((one, other) => rank(one) - rank(other));
+  return troubles
+    .filter(({ key }) => !keys.has(TOLD_BY[key]))
+    .sort((one, other) => rank(one) - rank(other));
 }
 
 function trouble(key, title, note, severe) {
-  return { key, title, note, severe, now: true, recent: null, total: null };
+  return { key, title, note, severe, now: true, recent: null, total: null, last: null };
 }
 
 function* relayTroubles({ ready, held, journal, counters }) {
@@ -144,31 +158,20 @@ export function peerName(peer) {
   return peer.client_name ?? peer.name ?? peer.address ?? `peer ${peer.number}`;
 }
 
-function countedTroubles(status, history) {
+function countedTroubles(status, lately) {
+  const lastDropped = status.counters.last_dropped ?? {};
   const troubles = [];
   for (const [key, total] of countsOf(status)) {
     const [group, reason] = key.split(".");
     if (total === 0 || (group === "ended" && ORDERLY_ENDS.has(reason))) continue;
-    const { severe, title } = GROUPS[group];
-    const recent = history.recent(key, total);
+    const { severe, onlyTotal, title } = GROUPS[group];
+    const recent = onlyTotal || lately === null ? null : lately.get(key) ?? 0;
     const note = MEANINGS[key] ?? "";
     const now = recent > 0 && !MINOR.has(key);
-    troubles.push({ key, title: title(reason), note, severe, now, recent, total });
+    const last = group === "dropped" ? lastDropped[reason] ?? null : null;
+    troubles.push({ key, title: title(reason), note, severe, now, recent, total, last });
   }
   const order = Object.keys(GROUPS);
   const place = (it) => order.indexOf(it.key.split(".")[0]);
   return troubles.sort((one, other) => place(one) - place(other));
-}
-
-/** What was lost lately, but before this page was there to see the reasons. */
-function* unseenTroubles(counted, lately) {
-  for (const group of ["missed", "dropped"]) {
-    const own = counted.filter(({ key }) => key.startsWith(`${group}.`));
-    const recent = lately[group] - own.reduce((sum, it) => sum + it.recent, 0);
-    if (recent <= 0 || own.some((it) => it.now)) continue;
-    const { severe } = GROUPS[group];
-    const note = "shortly before this page was opened";
-    const found = trouble(`${group}.unseen`, `Messages ${group}`, note, severe);
-    yield { ...found, recent };
-  }
 }
