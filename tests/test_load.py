@@ -113,7 +113,9 @@ def test_one_stalled_consumer_of_fifty_harms_nobody() -> None:
         given = stalled.receive_all()
         assert b"".join(sent).startswith(given)
         assert departed["messages_out"] == len(given) // size > 0
-        assert departed["messages_out"] + status["counters"]["missed"]["overtaken"] == appended
+        # A status may be some milliseconds old.
+        total = departed["messages_out"] + status["counters"]["missed"]["overtaken"]
+        assert appended - 1 <= total <= appended
 
 
 def test_a_burst_of_twenty_windows_reaches_the_faster_consumer(threads: Threads) -> None:

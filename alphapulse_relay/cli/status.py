@@ -8,7 +8,7 @@ import json
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import TextIO
+from pathlib import Path
 
 import click
 from rich.console import Console
@@ -37,8 +37,8 @@ LEAST_INTERVAL, MOST_INTERVAL = 0.1, 86_400.0
 @click.option(
     "--token-file",
     "token",
-    type=click.File(),
-    callback=lambda _ctx, _param, file: None if file is None else _token(file),
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    callback=lambda _ctx, _param, path: None if path is None else _token(path),
     envvar="SIGNAL_RELAY_TOKEN_FILE",
     show_envvar=True,
     help="A file with the token that the side port wants (--web-token-file of the relay).",
@@ -78,10 +78,10 @@ def status(url: str, token: str | None, once: bool, as_json: bool, interval: flo
         _watch(partial(look, url, token), interval, console)
 
 
-def _token(file: TextIO) -> str:
-    token = file.read().strip()
+def _token(path: Path) -> str:
+    token = path.read_text("utf-8", errors="replace").strip()
     if not token.isascii() or not token.isprintable() or not token:
-        raise click.BadParameter(f"{file.name!r} does not hold one token")
+        raise click.BadParameter(f"{str(path)!r} does not hold one token")
     return token
 
 
