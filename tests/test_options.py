@@ -82,6 +82,8 @@ VALUES = {
 NAMES = [option.name for option in OPTIONS]
 REPEATED = {option.name for option in OPTIONS if option.repeat}
 
+NO_LIST = 'is not a list of strings, such as ["..."]'
+
 
 def field(name: str) -> str:
     return name.replace("-", "_")
@@ -345,10 +347,10 @@ class TestWrongValues:
             ("hold = inf", "--hold{}: 'inf' is not a number of seconds, 0 or more"),
             ("web-publish = 1", "--web-publish{}: 1 is not true or false"),
             ('web-publish = "true"', "--web-publish{}: 'true' is not true or false"),
-            ('web-origin = "http://a"', "--web-origin{}: 'http://a' is not a list of strings, such as [\"...\"]"),
+            ('web-origin = "http://a"', "--web-origin{}: 'http://a' " + NO_LIST),
             ("hold = [1]", "--hold{}: [1] is not a string or a number"),
-            ('listen = "tcp:1"', "--listen{}: 'tcp:1' is not a list of strings, such as [\"...\"]"),
-            ("listen = [1]", "--listen{}: [1] is not a list of strings, such as [\"...\"]"),
+            ('listen = "tcp:1"', "--listen{}: 'tcp:1' " + NO_LIST),
+            ("listen = [1]", "--listen{}: [1] " + NO_LIST),
             ("web.port = 1", '--web{}: {{\'port\': 1}} is not a string, such as '
              '"tcp:9750:interface=127.0.0.1"'),
         ],
