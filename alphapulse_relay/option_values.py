@@ -8,10 +8,19 @@ text came from.
 import math
 import os
 import re
+import socket
 from collections.abc import Callable, Iterable
+from ipaddress import ip_address
 from pathlib import Path
 
-from twisted.internet.endpoints import serverFromString
+from twisted.internet.endpoints import (
+    AdoptedStreamServerEndpoint,
+    SSL4ServerEndpoint,
+    TCP4ServerEndpoint,
+    TCP6ServerEndpoint,
+    UNIXServerEndpoint,
+    serverFromString,
+)
 
 from alphapulse_relay.protocol_v2.framing import Level
 from alphapulse_relay.protocol_v2.header import HEADER_SIZE, Domain
@@ -28,7 +37,7 @@ _TOKEN = re.compile(rb"[A-Za-z0-9._~-]{16,1024}")
 """What can be sent in a header and as a subprotocol, and is long enough not to be guessed."""
 TOKEN_FILE_MAX = 2048
 """Bytes of a token's file that are read: more than a token has."""
-_PORT = re.compile(r"\b(?:tcp6?|ssl):(?:port=)?(-?\d+)")
+_PORT = re.compile(r"\b(?:tcp6?|ssl|mtls):(?:port=)?(-?\d+)")
 
 
 def path(text: str) -> Path:
@@ -59,6 +68,28 @@ def endpoint(text: str) -> str:
         message = f"is not a Twisted server endpoint such as tcp:9750: {_reason(error)}"
         raise ValueError(message) from error
     return text
+
+
+def is_exposed(text: str) -> bool:
+    """Tell whether an endpoint, checked before, may be reached from elsewhere without encryption.
+
+    Of kinds that are not known here it is supposed.
+    """
+    found = serverFromString(object(), text)
+    if isinstance(found, TCP4ServerEndpoint | TCP6ServerEndpoint):
+        return not _is_loopback(found._interface)
+    if isinstance(found, AdoptedStreamServerEndpoint):
+        with socket.socket(fileno=os.dup(found.fileno)) as passed_in:
+            name = passed_in.getsockname()
+        return found.addressFamily != socket.AF_UNIX and not _is_loopback(name[0])
+    return not isinstance(found, SSL4ServerEndpoint | UNIXServerEndpoint)
+
+
+def _is_loopback(interface: str) -> bool:
+    try:
+        return ip_address(interface).is_loopback
+    except ValueError:
+        return interface == "localhost"
 
 
 def _reason(error: Exception) -> str:

@@ -67,6 +67,7 @@ class Settings:
     socket: Path
     socket_mode: int
     listen: tuple[str, ...]
+    allow_plaintext: bool
     web: str | None
     web_origin: tuple[str, ...]
     web_token_file: str | None = field(repr=False)  # a secret
@@ -140,6 +141,9 @@ OPTIONS = (
            words=("600", "660", "666")),
     Option("listen", "l", "", "one more listener, a Twisted server endpoint string; repeatable "
            "(in the environment: separated by blanks)", read.endpoint, repeat=True),
+    Option("allow-plaintext", None, "false", "listen beyond loopback without encryption, too: "
+           "whoever reaches it is a peer, and whoever is on the way reads all", read.truth, (bool,),
+           switch=True),
     Option("web", "w", "tcp:9750:interface=127.0.0.1",
            "endpoint of the side port (metrics, health, status), or none", read.optional_endpoint),
     Option("web-origin", None, "", "one more origin whose pages may read signals from the side "
@@ -204,6 +208,7 @@ def settings_from(flags: Mapping[str, str | list[str]], environ: Mapping[str, st
     settings = Settings(**values)
     if given["journal"].value == JOURNAL_BESIDE:
         settings = replace(settings, journal=settings.socket.parent / "journal")
+    _check_listeners(settings, given["listen"])
     _check_publishing(settings, given["web-publish"])
     _check_backlog(settings, given["backlog"], given["max-message"])
     if settings.journal is not None:
@@ -248,6 +253,17 @@ def _value(option: Option, given: _Given) -> Any:
             message = f"--{option.name}{given.origin}: {text!r} {error}"
             raise OptionError(message, given.status) from error
     return tuple(values) if option.repeat else values[0]
+
+
+def _check_listeners(settings: Settings, listen: _Given) -> None:
+    """Refuse to be reached from elsewhere by what others can read, and change, on the way."""
+    for endpoint in settings.listen:
+        if not settings.allow_plaintext and read.is_exposed(endpoint):
+            raise OptionError(
+                f"--listen{listen.origin}: {endpoint!r} is neither encrypted nor bound to "
+                "loopback: use mtls:, add interface=127.0.0.1, or give --allow-plaintext",
+                listen.status,
+            )
 
 
 def _check_publishing(settings: Settings, publish: _Given) -> None:

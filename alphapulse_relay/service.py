@@ -28,6 +28,7 @@ from alphapulse_relay.hub.storage import MemoryStorage
 from alphapulse_relay.hub.worker import ThreadWorker
 from alphapulse_relay.logs import observer
 from alphapulse_relay.options import Options, Settings
+from alphapulse_relay.tls import reload_all
 from alphapulse_relay.unix_socket import SocketPath, StartError
 from alphapulse_relay.web.access import Access
 from alphapulse_relay.web.connections import WEB_CONNECTIONS_MAX
@@ -108,7 +109,9 @@ class SignalRelayService(MultiService):
         self._asked_by: dict[IService, str] = {}
         self._listener = ListenerService(settings, self.hub, reactor)
         self._add(self._listener, f"--socket {settings.socket}")
-        ports: Any = PortReactor(reactor, self.hub)
+        self.ports = PortReactor(reactor, self.hub)
+        """Opens all ports but that of the socket, and has their ``contexts``: see :mod:`tls`."""
+        ports: Any = self.ports
         for endpoint in settings.listen:
             listener = endpoint_service(endpoint, self.hub, ports)
             self._add(listener, f"--listen {endpoint}")
@@ -222,8 +225,15 @@ class SignalRelayService(MultiService):
         self._reactor.callFromThread(self.leave, signal.Signals(number).name)
 
     def _on_hangup(self, *_: object) -> None:
-        # Its default would kill the relay; a supervisor may send it to any service.
-        self._reactor.callFromThread(self._log.info, "SIGHUP: nothing is reloaded, restart instead")
+        self._reactor.callFromThread(self.reload)
+
+    def reload(self) -> None:
+        """Read the certificates again; what is wrong is told, and the old ones stay."""
+        problems = reload_all(self.ports.contexts)
+        for problem in problems:
+            self._log.error("SIGHUP: {problem}: those from before stay in use", problem=problem)
+        if not problems:
+            self._log.info("SIGHUP: certificates were read again; for all else restart")
 
     def leave(self, name: str) -> None:
         """Leave in order at the first signal, at once at the second."""

@@ -2,6 +2,7 @@
 
 import os
 import re
+import socket
 import subprocess
 import sys
 import tomllib
@@ -9,6 +10,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 
 import pytest
+from twisted.internet.endpoints import AdoptedStreamServerEndpoint
 
 from alphapulse_relay import __version__, option_values
 from alphapulse_relay.hub.storage import SEGMENTS
@@ -30,6 +32,7 @@ DEFAULTS = {
     "socket": Path("/tmp/alphapulse/signals.sock"),
     "socket_mode": 0o660,
     "listen": (),
+    "allow_plaintext": False,
     "web": "tcp:9750:interface=127.0.0.1",
     "web_origin": (),
     "web_token_file": None,
@@ -50,12 +53,14 @@ DEFAULTS = {
     "log_format": "text",
 }
 
+LOCAL = "tcp:1:interface=127.0.0.1"
 TOKENS = {f"token-{each}": each * 16 for each in "abc"}
 # For each option three texts that are not the default, and their values.
 VALUES = {
     "socket": [("/a/b.sock", Path("/a/b.sock")), ("/c", Path("/c")), ("/d e", Path("/d e"))],
     "socket-mode": [("600", 0o600), ("0", 0), ("0777", 0o777)],
-    "listen": [("tcp:1", ("tcp:1",)), ("tcp:2", ("tcp:2",)), ("unix:/x", ("unix:/x",))],
+    "listen": [(LOCAL, (LOCAL,)), ("unix:/y", ("unix:/y",)), ("unix:/x", ("unix:/x",))],
+    "allow-plaintext": [("true", True), ("1", True), ("true", True)],
     "web": [("none", None), ("tcp:0", "tcp:0"), ("unix:/w", "unix:/w")],
     "web-origin": [
         ("https://a.example", ("https://a.example",)),
@@ -81,6 +86,7 @@ VALUES = {
 }
 NAMES = [option.name for option in OPTIONS]
 REPEATED = {option.name for option in OPTIONS if option.repeat}
+SWITCHES = {option.name for option in OPTIONS if option.switch}
 
 NO_LIST = 'is not a list of strings, such as ["..."]'
 
@@ -100,7 +106,7 @@ def toml(tmp_path: Path, text: str) -> str:
 
 
 def toml_value(name: str, text: str) -> str:
-    if name == "web-publish":
+    if name in SWITCHES:
         return text
     return f'["{text}"]' if name in REPEATED else f'"{text}"'
 
@@ -152,13 +158,15 @@ class TestSources:
         options = Options()
         if name == "web-publish":
             options.parseOptions(["--web-token-file", "token-a", "--web-publish"])
+        elif name in SWITCHES:
+            options.parseOptions([f"--{name}"])
         else:
             options.parseOptions([f"--{name}", VALUES[name][0][0]])
         assert getattr(options.settings, field(name)) == VALUES[name][0][1]
 
     @pytest.mark.parametrize(
         ("flag", "name", "text"),
-        [("-s", "socket", "/x"), ("-w", "web", "none"), ("-l", "listen", "tcp:1")],
+        [("-s", "socket", "/x"), ("-w", "web", "none"), ("-l", "listen", LOCAL)],
     )
     def test_short_flags(self, flag, name, text):
         short, long = Options(), Options()
@@ -189,14 +197,14 @@ class TestSources:
         assert settings_from({}, environ).web_origin == ("http://a", "https://b")
 
     def test_listen_is_repeatable_and_the_winner_takes_all(self, tmp_path):
-        config = toml(tmp_path, 'listen = ["tcp:1", "tcp:2"]')
-        environ = {"SIGNAL_RELAY_LISTEN": " tcp:3\ttcp:4 "}
+        config = toml(tmp_path, 'listen = ["unix:/1", "unix:/2"]')
+        environ = {"SIGNAL_RELAY_LISTEN": " unix:/3\tunix:/4 "}
         options = Options()
-        options.parseOptions(["-l", "tcp:5", "--listen", "tcp:6", "--config", config])
-        assert options.settings.listen == ("tcp:5", "tcp:6")
-        assert options.flags == {"listen": ["tcp:5", "tcp:6"], "config": config}
-        assert settings_from({"config": config}, environ).listen == ("tcp:3", "tcp:4")
-        assert settings_from({"config": config}, {}).listen == ("tcp:1", "tcp:2")
+        options.parseOptions(["-l", "unix:/5", "--listen", "unix:/6", "--config", config])
+        assert options.settings.listen == ("unix:/5", "unix:/6")
+        assert options.flags == {"listen": ["unix:/5", "unix:/6"], "config": config}
+        assert settings_from({"config": config}, environ).listen == ("unix:/3", "unix:/4")
+        assert settings_from({"config": config}, {}).listen == ("unix:/1", "unix:/2")
 
     def test_config_file_is_named_by_flag_or_environment(self, tmp_path):
         config = toml(tmp_path, "hold = 7")
@@ -255,6 +263,67 @@ class TestSources:
         assert settings_from({}, {}).rules == Rules(aside=True)
 
 
+class TestPlaintext:
+    @pytest.mark.parametrize(
+        "endpoint",
+        [
+            LOCAL,
+            "tcp:1:127.1.2.3",
+            "tcp:port=1:interface=localhost",
+            "tcp6:1:interface=\\:\\:1",
+            "tcp:1:interface=\\:\\:1",
+            "unix:/x",
+        ],
+    )
+    def test_is_taken_where_only_this_machine_can_come(self, endpoint):
+        assert settings_from({"listen": [endpoint]}, {}).listen == (endpoint,)
+
+    @pytest.mark.parametrize(
+        "endpoint",
+        [
+            "tcp:1",
+            "tcp:1:interface=0.0.0.0",
+            "tcp:1:interface=10.0.0.1",
+            "tcp:1:interface=localhost.example",
+            "tcp6:1",
+            "tcp6:1:interface=\\:\\:ffff\\:127.0.0.1",
+            f"haproxy:{LOCAL}",
+            "stdio:",
+        ],
+    )
+    def test_is_refused_elsewhere_unless_allowed(self, tmp_path, endpoint):
+        flags = {"listen": [LOCAL, endpoint]}
+        what = (
+            f"{endpoint!r} is neither encrypted nor bound to loopback: use mtls:, add "
+            "interface=127.0.0.1, or give --allow-plaintext"
+        )
+        with pytest.raises(OptionError) as wrong:
+            settings_from(flags, {})
+        assert (str(wrong.value), wrong.value.status) == (f"--listen: {what}", 2)
+        config = toml(tmp_path, f"listen = ['{endpoint}']")
+        with pytest.raises(OptionError) as wrong:
+            settings_from({"config": config}, {})
+        assert (str(wrong.value), wrong.value.status) == (f"--listen (from {config}): {what}", 78)
+        allowed = settings_from({**flags, "allow-plaintext": "true"}, {})
+        assert allowed.listen == (LOCAL, endpoint)
+
+    @pytest.mark.parametrize(
+        ("family", "address", "exposed"),
+        [
+            (socket.AF_INET, ("127.0.0.1", 0), False),
+            (socket.AF_INET, ("0.0.0.0", 0), True),
+            (socket.AF_UNIX, "passed-in", False),
+        ],
+    )
+    def test_of_a_socket_that_is_passed_in(self, monkeypatch, family, address, exposed):
+        with socket.socket(family) as passed_in:
+            passed_in.bind(address)
+            found = AdoptedStreamServerEndpoint(object(), passed_in.fileno(), family)
+            monkeypatch.setattr(option_values, "serverFromString", lambda *_: found)
+            assert option_values.is_exposed("systemd:name=x") is exposed
+            assert passed_in.getsockname()
+
+
 ENDPOINT = "is not a Twisted server endpoint such as tcp:9750"
 WRONG = [
     ("socket", "", "is not a path of printable characters"),
@@ -265,6 +334,10 @@ WRONG = [
     ("listen", "none", f"{ENDPOINT}: Unknown endpoint type: 'none'"),
     ("listen", "tcp:x", f"{ENDPOINT}: invalid literal for int() with base 10: 'x'"),
     ("listen", "tcp:65536", f"{ENDPOINT}: a port is a number from 0 to 65535"),
+    ("listen", "mtls:65536:certKey=/none",
+     f"{ENDPOINT}: missing 2 required keyword-only arguments: 'privateKey' and 'clientCA'"),
+    ("listen", "mtls:1:certKey=/none:privateKey=/none:clientCA=/none",
+     f"{ENDPOINT}: certKey, privateKey: /none cannot be read: No such file or directory"),
     ("listen", "tcp6:port=-1", f"{ENDPOINT}: a port is a number from 0 to 65535"),
     ("listen", "tcp:1:a=b", f"{ENDPOINT}: got an unexpected keyword argument 'a'"),
     ("listen", "ssl:1:privateKey=/none",

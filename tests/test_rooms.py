@@ -15,15 +15,17 @@ ALLOWED = {
     "journal": {"protocol_v2", "journal"},
     "hub": {"protocol_v2", "journal", "hub"},
     "web": {"protocol_v2", "hub", "web"},
-    "client": {"protocol_v2", "client"},
+    "client": {"protocol_v2", "client", "pem"},
     "cli": {"protocol_v2", "journal", "client", "cli"},
     "option_values": {"protocol_v2"},
     "options": {"protocol_v2", "journal", "option_values"},
     "logs": set(),
+    "pem": set(),
+    "tls": {"pem"},
     "unix_socket": set(),
 }
 """What each room may import of the package, besides its version; service may import everything."""
-WITH_TWISTED = {"client/reconnecting.py"}
+WITH_TWISTED = {"client/reconnecting.py", "client/endpoint.py"}
 """Where a room that does without Twisted has a door to it."""
 FORBIDDEN = {
     "protocol_v2": {"twisted", "click", "rich", "prometheus_client"},
@@ -31,6 +33,8 @@ FORBIDDEN = {
     "hub": {"click", "rich", "prometheus_client"},
     "client": {"twisted", "click", "rich", "prometheus_client"},
     "web": {"click", "rich"},
+    "pem": {"twisted", "click", "rich", "prometheus_client"},
+    "tls": {"click", "rich", "prometheus_client"},
     "cli": {"twisted", "prometheus_client"},
 }
 
@@ -71,8 +75,8 @@ def test_every_room_has_its_rule() -> None:
     assert rooms == set(ALLOWED)
 
 
-def test_only_the_service_maker_lies_among_the_plugins() -> None:
+def test_only_the_service_and_its_endpoints_lie_among_the_plugins() -> None:
     plugins = PACKAGE.parent / "twisted" / "plugins"
     if plugins.exists():  # not where the package is installed without its source
         names = {path.name for path in plugins.iterdir()} - {"dropin.cache", "__pycache__"}
-        assert names == {"signal_relay_plugin.py"}
+        assert names == {"signal_relay_plugin.py", "signal_relay_endpoints.py"}

@@ -1,9 +1,10 @@
-"""The way to a relay's Unix socket, and what to tell a person when there is none.
+"""The way to a relay, and what to tell a person when there is none.
 
 Knows sockets and the words for what goes wrong with them; what flows over them, it does not.
 """
 
 import grp
+import math
 import os
 import socket
 import stat
@@ -12,8 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from alphapulse_relay.cli.words import Failure
+from alphapulse_relay.client.address import SCHEMES, Place, UnixAddress, parse_address
+from alphapulse_relay.client.connection import open_connection
+from alphapulse_relay.client.errors import CertificateError
 from alphapulse_relay.protocol_v2.control import ErrorMessage
 from alphapulse_relay.protocol_v2.framing import Level, Rules
 from alphapulse_relay.protocol_v2.header import HEADER_SIZE, SIZE_LIMIT
@@ -23,7 +28,11 @@ RECEIVE_SIZE = 256 * 1024
 """Bytes asked of a socket at once: more than its buffer holds by default (212,992 bytes)."""
 FROM_RELAY = Rules(level=Level.FRAMING, max_message=HEADER_SIZE + SIZE_LIMIT)
 """For what a relay sends: it has checked it, and it alone knows its limit."""
+Wait = Callable[[int], None]
+"""Returns when a file descriptor is readable."""
 _START = 'start one with "twistd -n signal-relay", or name its socket with --socket'
+_ADDRESS = f"{__name__}.address"
+_ELSEWHERE = "see whether it runs, and has such a --listen"
 
 
 def socket_option(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -37,19 +46,92 @@ def socket_option(command: Callable[..., Any]) -> Callable[..., Any]:
         envvar="SIGNAL_RELAY_SOCKET",
         show_default=True,
         show_envvar=True,
+        callback=_chosen,
         help="The relay's Unix socket.",
     )(command)
 
 
-def connect(path: str) -> socket.socket:
+def relay_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the options that name the relay, as ``path``: an address for ``connect``."""
+    return click.option(
+        "--connect",
+        metavar="ADDRESS",
+        envvar="SIGNAL_RELAY_CONNECT",
+        show_envvar=True,
+        is_eager=True,  # before the socket, which it replaces
+        expose_value=False,
+        callback=_keep,
+        help="Where the relay is, if not on --socket: unix:PATH, tcp:HOST:PORT or"
+        " tls:HOST:PORT[:ca=FILE][:cert=FILE:key=FILE][:name=NAME].",
+    )(socket_option(command))
+
+
+def address_of(text: str) -> str:
+    """Return an address if it is understood; raises ``click.BadParameter``."""
+    try:
+        parse_address(text)
+    except ValueError as error:
+        raise click.BadParameter(f"{error}.") from None
+    return text
+
+
+def _keep(context: click.Context, _: click.Parameter, text: str | None) -> None:
+    if text is not None:
+        context.meta[_ADDRESS] = address_of(text)
+
+
+def _chosen(context: click.Context, _: click.Parameter, path: str) -> str:
+    """Return the address that was given, or that of the socket: a flag goes before a variable."""
+    address: str | None = context.meta.get(_ADDRESS)
+    flags = [
+        name
+        for name in ("connect", "path")
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+    ]
+    if len(flags) > 1:
+        raise click.UsageError("--connect and --socket exclude each other.")
+    if address is None or flags == ["path"]:
+        return f"unix:{path}" if path.startswith(SCHEMES) else path
+    return address
+
+
+def connect(address: str) -> socket.socket:
     """Return a connected socket; raises :class:`Failure` with what to do if there is no relay."""
+    place = parse_address(address)
+    try:
+        connection = _open(place)
+    except OSError as error:
+        raise Failure(_no_relay(place, error)) from None
+    except CertificateError as error:
+        raise Failure(f"{error}: see ca= and name= of --connect") from None
+    return connection
+
+
+def _open(place: Place) -> socket.socket:
+    if not isinstance(place, UnixAddress):
+        connection = open_connection(place, None, math.inf)
+        connection.settimeout(None)
+        return connection
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        connection.connect(path)
-    except OSError as error:
+        connection.connect(place.path)  # waits where a listener's queue is full
+    except OSError:
         connection.close()
-        raise Failure(_no_relay(path, error)) from None
+        raise
     return connection
+
+
+def receive(connection: socket.socket, wait_for: Wait) -> bytes:
+    """Return the next bytes that come, none at the end; ``wait_for`` is what waits for them."""
+    connection.setblocking(False)  # TLS may have nothing for us yet although something has come
+    while True:
+        wait_for(connection.fileno())
+        try:
+            return connection.recv(RECEIVE_SIZE)
+        except BlockingIOError:
+            pass
+        except ConnectionResetError:
+            return b""
 
 
 def closed(error: ErrorMessage | None, otherwise: str = "") -> Failure:
@@ -58,7 +140,16 @@ def closed(error: ErrorMessage | None, otherwise: str = "") -> Failure:
     return Failure("the relay closed the connection" + (f": {reason}" if reason else ""))
 
 
-def _no_relay(path: str, error: OSError) -> str:
+def _no_relay(place: Place, error: OSError) -> str:
+    if isinstance(place, UnixAddress):
+        return _no_socket(place.path, error)
+    where = f"{place.host}:{place.port}"
+    if isinstance(error, ConnectionRefusedError):
+        return f"no relay: nothing listens at {where}: {_ELSEWHERE}"
+    return f"cannot connect to {where}: {error.strerror or error}"
+
+
+def _no_socket(path: str, error: OSError) -> str:
     if isinstance(error, FileNotFoundError | NotADirectoryError):
         return f"no relay: there is no socket {path}: {_START}"
     if isinstance(error, ConnectionRefusedError):

@@ -24,7 +24,7 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
-from alphapulse_relay.cli.connection import connect, socket_option
+from alphapulse_relay.cli.connection import connect, relay_options
 from alphapulse_relay.cli.layouts import TypeParameter, layouts_option, type_names, type_number
 from alphapulse_relay.cli.numbers import FiniteRange, counted
 from alphapulse_relay.cli.outgoing import Piece, Turn, blocks, built_pieces, file_pieces
@@ -105,7 +105,7 @@ class Pace:
     ),
 )
 @click.argument("files", nargs=-1, type=InputFile(), metavar="[FILE]...")
-@socket_option
+@relay_options
 @click.option("--rate", type=FiniteRange(min=LEAST_RATE), help="Messages a second, at most.")
 @click.option(
     "--type", "-t", "type_text", type=TypeParameter(), help="Build messages of this type."

@@ -4,13 +4,12 @@ Knows one connection and the client's core; what becomes of the messages, it doe
 """
 
 import select
-import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from functools import partial
 
-from alphapulse_relay.cli.connection import FROM_RELAY, RECEIVE_SIZE, connect
+from alphapulse_relay.cli.connection import FROM_RELAY, Wait, connect, receive
 from alphapulse_relay.cli.words import Failure, say
 from alphapulse_relay.client.bookmark import Bookmark
 from alphapulse_relay.client.core import Core, Event, Synced
@@ -24,9 +23,6 @@ REASONS = {
     GapReason.SKIPPED: "passed over",
     GapReason.DAMAGE: "damaged",
 }
-
-Wait = Callable[[int], None]
-"""Returns when a file descriptor is readable."""
 
 
 def start_of(since: int | None, position: int | None, last: int | None) -> tuple[Start, int]:
@@ -59,7 +55,7 @@ def subscribed(path: str, core: Core, wait_for: Wait, advice: str = "") -> Itera
         with suppress(BrokenPipeError, ConnectionResetError):  # it may have told why before
             connection.sendall(request)
         try:
-            while data := _receive(connection, wait_for):
+            while data := receive(connection, wait_for):
                 yield from core.receive(data)
         except BookmarkError as error:
             raise Failure(f"{path}: {error}{advice}") from None
@@ -82,15 +78,6 @@ def ask_head(path: str) -> Bookmark:
 def tell_missing(start: int, stop: int, reason: str) -> None:
     """Say which positions will not come."""
     say(f"positions {start} to {stop} are missing: {reason}")
-
-
-def _receive(connection: socket.socket, wait_for: Wait) -> bytes:
-    """Return the next bytes; none at the end."""
-    wait_for(connection.fileno())
-    try:
-        return connection.recv(RECEIVE_SIZE)
-    except ConnectionResetError:
-        return b""
 
 
 def _wait_for_answer(path: str, descriptor: int) -> None:

@@ -12,10 +12,11 @@ import click
 
 from alphapulse_relay.cli.connection import (
     FROM_RELAY,
-    RECEIVE_SIZE,
+    Wait,
     closed,
     connect,
-    socket_option,
+    receive,
+    relay_options,
 )
 from alphapulse_relay.cli.filters import Filter, filter_options
 from alphapulse_relay.cli.layouts import layouts_option, type_numbers
@@ -23,7 +24,6 @@ from alphapulse_relay.cli.numbers import WholeNumber
 from alphapulse_relay.cli.output import Output, form_options, open_output
 from alphapulse_relay.cli.subscriber import (
     REASONS,
-    Wait,
     new_core,
     start_of,
     subscribed,
@@ -72,17 +72,11 @@ class Consumer:
         """Yield what is published; raises :class:`Failure` when the relay closes."""
         reader = MessageReader(FROM_RELAY)
         with connect(self._path) as connection:
-            while True:
-                self._wait_for(connection.fileno())
-                try:
-                    chunk = connection.recv(RECEIVE_SIZE)
-                except ConnectionResetError:
-                    chunk = b""
-                if not chunk:
-                    raise closed(self._error, NO_REASON)
+            while chunk := receive(connection, self._wait_for):
                 for message in self._messages(reader, chunk):
                     if wanted.admits(message):
                         yield Arrival(message)
+            raise closed(self._error, NO_REASON)
 
     def _messages(self, reader: MessageReader, chunk: bytes) -> Iterator[bytes]:
         try:
@@ -172,7 +166,7 @@ def arrivals_from(path: str, core: Core, wait_for: Wait, file: Path | None) -> I
         "do sleep 1; done                      # goes on when the relay is started again",
     ),
 )
-@socket_option
+@relay_options
 @filter_options
 @click.option("--count", "-n", type=WholeNumber(1), help="Exit after so many (matching) messages.")
 @since_option

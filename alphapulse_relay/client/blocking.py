@@ -17,11 +17,11 @@ from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import Self
 
+from alphapulse_relay.client.address import Address, parse_address
 from alphapulse_relay.client.backoff import Backoff
 from alphapulse_relay.client.bookmark import Bookmark, load_bookmark, save_bookmark
 from alphapulse_relay.client.connection import (
     RECEIVE_SIZE,
-    Address,
     Clock,
     Deadline,
     Link,
@@ -54,7 +54,8 @@ def raise_missed(gap: Gap) -> None:
 class Client:
     """A consumer and publisher that connects again by itself.
 
-    ``address`` is a Unix socket's path, or (host, port). ``types`` and ``sources`` are what to
+    ``address`` is a Unix socket's path, (host, port), or a text such as ``tls:HOST:PORT:ca=FILE``
+    (see :mod:`address`). ``types`` and ``sources`` are what to
     listen to, none for all; with ``types=NOTHING`` the client only publishes. ``name`` tells the
     relay whose messages not to send back; who both listens and publishes needs one.
 
@@ -67,7 +68,8 @@ class Client:
     in bytes. ``on_gap`` is told of messages that will not come.
 
     ``clock`` and ``backoff`` are for tests. Raises ``ValueError`` if the bookmark's file is none,
-    or a name, type or source has no place in a Subscribe.
+    the address is not understood, or a name, type or source has no place in a Subscribe; and
+    ``OSError`` if a file that the address names cannot be used.
     """
 
     def __init__(
@@ -285,7 +287,7 @@ def follow(
     """
     core, state = Core(subscription, max_message=max_message), SyncState.REPLAYING
     try:
-        connection = open_connection(address, uid, math.inf)
+        connection = open_connection(parse_address(address), uid, math.inf)
     except OSError as error:
         raise NoRelayError(f"no relay at {address}: {error}") from error
     with connection:

@@ -4,22 +4,20 @@ Knows sockets; what flows over them, it does not.
 """
 
 import math
-import os
 import select
 import socket
 import struct
 from typing import Protocol
 
+from alphapulse_relay.client.address import Place, TLSAddress, UnixAddress
 from alphapulse_relay.client.errors import WrongUserError
+from alphapulse_relay.client.tls import encrypted
 
 RECEIVE_SIZE = 256 * 1024
 """Bytes asked of a socket at once: more than its buffer holds by default (212,992 bytes)."""
 CONNECT_SECONDS = 10.0
 """How long one attempt to connect may take: a listener whose queue is full does not answer."""
 _CREDENTIALS = struct.Struct("3i")  # pid, uid, gid: struct ucred of unix(7)
-
-Address = str | os.PathLike[str] | tuple[str, int]
-"""A Unix socket's path, or host and port of a TCP listener."""
 
 
 class Clock(Protocol):
@@ -58,14 +56,15 @@ class Deadline:
         return 0
 
 
-def open_connection(address: Address, uid: int | None, timeout: float) -> socket.socket:
+def open_connection(place: Place, uid: int | None, timeout: float) -> socket.socket:
     """Return a connected socket.
 
-    Raises ``OSError`` if nothing listens there, or not within ``timeout`` seconds; and
-    :class:`WrongUserError` if the listener is not of the user ``uid``.
+    Raises ``OSError`` if nothing listens there, or not within ``timeout`` seconds;
+    :class:`WrongUserError` if the listener is not of the user ``uid``; and
+    :class:`CertificateError` if it has not proved to be the one that is meant.
     """
     timeout = min(timeout, CONNECT_SECONDS)
-    connection = _connected(address, timeout)
+    connection = _connected(place, timeout)
     try:
         check_user(connection, uid)
     except BaseException:
@@ -74,15 +73,15 @@ def open_connection(address: Address, uid: int | None, timeout: float) -> socket
     return connection
 
 
-def _connected(address: Address, timeout: float) -> socket.socket:
-    if isinstance(address, tuple):
-        connection = socket.create_connection(address, timeout)
+def _connected(place: Place, timeout: float) -> socket.socket:
+    if not isinstance(place, UnixAddress):
+        connection = socket.create_connection((place.host, place.port), timeout)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        return connection
+        return encrypted(connection, place) if isinstance(place, TLSAddress) else connection
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         connection.settimeout(timeout)
-        connection.connect(os.fspath(address))
+        connection.connect(place.path)
     except BaseException:
         connection.close()
         raise

@@ -18,6 +18,10 @@ class WrongUserError(ClientError):
     """The process that listens runs as another user than the one that was expected."""
 
 
+class CertificateError(ClientError):
+    """What listens has not proved to be the relay: its certificate is wrong, or out of date."""
+
+
 class NotARelayError(ClientError):
     """What came is not what a relay sends."""
 

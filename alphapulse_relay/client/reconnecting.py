@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from twisted.application.service import Service
+from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.error import ConnectionAborted
 from twisted.internet.interfaces import IDelayedCall, IReactorTime, IStreamClientEndpoint
@@ -22,6 +23,7 @@ from alphapulse_relay.client.backoff import Backoff
 from alphapulse_relay.client.bookmark import Bookmark
 from alphapulse_relay.client.connection import check_user
 from alphapulse_relay.client.core import Core, Event, Message, Missed
+from alphapulse_relay.client.endpoint import explained
 from alphapulse_relay.client.errors import ClientError, UnacknowledgedError, WrongUserError
 from alphapulse_relay.client.silence import Silence, Verdict
 from alphapulse_relay.protocol_v2.control import Ack, Start, Subscribe, Wish
@@ -65,6 +67,7 @@ class Consumer(Protocol):
 class ReconnectingClient(Service):
     """A consumer and publisher that is connected to a relay for as long as the service runs.
 
+    ``endpoint`` is where the relay is, such as of :func:`endpoint.client_endpoint`.
     ``subscription`` is what to listen to; the wishes in :data:`ALWAYS` are added. ``bookmark`` is
     where to begin, if there is one. If ``uid`` is given, a Unix socket's listener must be of that
     user. ``max_message`` is the relay's limit in bytes. ``backoff`` is for tests.
@@ -177,6 +180,8 @@ class ReconnectingClient(Service):
         if self.core.answered:
             self.core.answered = False
             self.consumer.disconnected(reason)
+        else:
+            _log.info("no relay: {reason}", reason=reason.getErrorMessage())
         error = reason.value
         now = self.clock.seconds()
         if isinstance(error, ClientError) and not self.core.may_pass(error, now=now):
@@ -228,6 +233,8 @@ class _Connection(TwistedProtocol):
 
     def connectionMade(self) -> None:
         """Subscribe, if it is the relay that was expected."""
+        if isinstance(self.transport.getPeer(), IPv4Address | IPv6Address):
+            self.transport.setTcpNoDelay(True)
         subscribe = self._core.connect(timestamp=time.time_ns())
         self._client.began(self)
         if self._client.uid is not None:
@@ -271,7 +278,7 @@ class _Connection(TwistedProtocol):
         """Tell why it is over."""
         if self._watch is not None:
             self._watch.cancel()
-        self._client.ended(self._over or reason)
+        self._client.ended(self._over or explained(reason))
 
     def _listen(self) -> None:
         """Look whether something has come, and ask or give up where it has not."""

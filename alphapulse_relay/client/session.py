@@ -6,11 +6,13 @@ Knows when to try again and when to give up; what the events mean to a program, 
 import logging
 from collections.abc import Iterator
 
+from alphapulse_relay.client.address import Address, TLSAddress, parse_address
 from alphapulse_relay.client.backoff import Backoff
-from alphapulse_relay.client.connection import Address, Clock, Deadline, Link, open_connection
+from alphapulse_relay.client.connection import Clock, Deadline, Link, open_connection
 from alphapulse_relay.client.core import Core, Event
 from alphapulse_relay.client.errors import ClientError, NoRelayError
 from alphapulse_relay.client.silence import Silence, Verdict
+from alphapulse_relay.client.tls import load_context
 from alphapulse_relay.protocol_v2.control import Wish
 
 _log = logging.getLogger(__name__)
@@ -37,6 +39,9 @@ class Session:
         """The connection, if there is one: a new one each time."""
         self._core = core
         self._address = address
+        self._place = parse_address(address)
+        if isinstance(self._place, TLSAddress):
+            load_context(self._place)  # what is wrong with its files is an error now
         self._uid = uid
         self._timeout = timeout
         self._clock = clock
@@ -77,7 +82,7 @@ class Session:
             self._clock.sleep(min(wait, left))
             return
         try:
-            connection = open_connection(self._address, self._uid, max(left, 1e-3))
+            connection = open_connection(self._place, self._uid, max(left, 1e-3))
         except OSError as error:
             self._lost(error)
             return

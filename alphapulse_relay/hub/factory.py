@@ -317,13 +317,14 @@ class SignalRelayFactory(ServerFactory):
                 **sender.identity.fields,
             )
 
-    def refused(self, identity: Identity, reason: Refusal) -> None:
+    def refused(self, identity: Identity, reason: Refusal, detail: str = "") -> None:
         """Count a connection that was not accepted, and log it at a bounded rate."""
         self.counters.refused[reason] += 1
         if (left_out := self._refusal_lines.admit()) is not None:
             self._log.warn(
-                "connection refused: {peer}, reason={reason}{left_out}",
+                "connection refused: {peer}, reason={reason}{detail}{left_out}",
                 reason=reason.value,
+                detail=f": {detail}" if detail else "",
                 left_out=left_out,
                 **identity.fields,
             )

@@ -2,10 +2,15 @@
 
 import socket
 import struct
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Protocol
+
+from cryptography.x509 import Certificate, DNSName, ExtensionNotFound, SubjectAlternativeName
+from cryptography.x509.oid import NameOID
+from OpenSSL.SSL import Connection
 
 from alphapulse_relay.hub.cursor import Cursor
 from alphapulse_relay.protocol_v2.control import Subscribe
@@ -20,7 +25,7 @@ class Ending(StrEnum):
     CLOSED = "closed"
     """The peer closed it."""
     RESET = "reset"
-    """The peer vanished without closing, or its socket failed."""
+    """The peer vanished without closing, or its socket or its TLS failed."""
     MAGIC = "magic"
     """What the peer sent does not begin with the magic where a message must."""
     SIZE = "size"
@@ -70,6 +75,8 @@ class Refusal(StrEnum):
     """The side port needs a token, and got none or a wrong one."""
     REQUEST = "request"
     """A request for a WebSocket that is none, or whose query is not understood."""
+    TLS = "tls"
+    """A TLS handshake that failed, or did not end in time."""
 
 
 class Miss(StrEnum):
@@ -101,7 +108,8 @@ class Identity:
     """Who a peer is: a number that is never given twice, and what the kernel says of it.
 
     ``pid``, ``uid``, ``gid`` and ``program`` are those of the process that connected to a Unix
-    socket; ``address`` is where another came from.
+    socket; ``address`` is where another came from. ``certificate`` are the names in the one that a
+    TLS client has proved to be its own, None without one.
     """
 
     number: int
@@ -111,18 +119,26 @@ class Identity:
     gid: int | None = None
     program: str | None = None
     address: str | None = None
+    certificate: tuple[str, ...] | None = None
 
     @property
     def fields(self) -> dict[str, Any]:
         """What a log event tells of it, in fields that a program can filter by."""
-        who = {"pid": self.pid, "uid": self.uid, "program": self.program, "address": self.address}
+        who = {
+            "pid": self.pid,
+            "uid": self.uid,
+            "program": self.program,
+            "address": self.address,
+            "certificate": None if self.certificate is None else ", ".join(self.certificate),
+        }
         known = {name: value for name, value in who.items() if value is not None}
         return {"peer": str(self), "peer_number": self.number, **known}
 
     def __str__(self) -> str:
         if self.pid is None:
-            program = f" {self.program}" if self.program else ""
-            return f"{self.number} ({self.transport} {self.address}{program})"
+            names = [self.program, *(self.certificate or ())[:1]]
+            who = "".join(f" {name}" for name in names if name)
+            return f"{self.number} ({self.transport} {self.address}{who})"
         return f"{self.number} ({self.transport} pid={self.pid} uid={self.uid} {self.program})"
 
 
@@ -206,10 +222,13 @@ class Peer(Protocol):
 
 
 def identify(number: int, handle: object, address: object) -> Identity:
-    """Tell who is at the other end of a connected socket (SO_PEERCRED for Unix sockets)."""
+    """Tell who is at the other end of a connected socket (SO_PEERCRED for Unix sockets), or TLS."""
     if not isinstance(handle, socket.socket) or handle.family != socket.AF_UNIX:
         host, port = getattr(address, "host", None), getattr(address, "port", None)
         where = f"{host}:{port}" if host is not None else str(address)
+        if isinstance(handle, Connection):
+            names = certificate_names(handle.get_peer_certificate(as_cryptography=True))
+            return Identity(number, "tls", address=where, certificate=names)
         return Identity(number, getattr(address, "type", "stream").lower(), address=where)
     credentials = handle.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
     pid, uid, gid = _CREDENTIALS.unpack(credentials)
@@ -222,6 +241,29 @@ def program_of(pid: int) -> str:
         name = Path(f"/proc/{pid}/comm").read_bytes()
     except OSError:
         return "?"
-    # A process names itself: what it says must not be able to forge a log line.
-    text = name.rstrip(b"\n").decode(errors="replace")
-    return "".join(char if char.isprintable() else "?" for char in text) or "?"
+    return _printable(name.rstrip(b"\n").decode(errors="replace")) or "?"
+
+
+def certificate_names(certificate: Certificate | None) -> tuple[str, ...] | None:
+    """Return a certificate's common names, then its DNS names (RFC 5280, 4.2.1.6), each once.
+
+    None without a certificate; one that cannot be read has no names.
+    """
+    if certificate is None:
+        return None
+    try:
+        names = [
+            str(each.value)
+            for each in certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+        ]
+        with suppress(ExtensionNotFound):
+            found = certificate.extensions.get_extension_for_class(SubjectAlternativeName)
+            names += found.value.get_values_for_type(DNSName)
+    except ValueError:
+        return ()
+    return tuple(dict.fromkeys(map(_printable, names)))
+
+
+def _printable(name: str) -> str:
+    """Return a name as it may be logged: whoever chose it must not be able to forge a line."""
+    return "".join(char if char.isprintable() else "?" for char in name)

@@ -1,13 +1,20 @@
 """Ports whose connections are the hub's own transports."""
 
+from __future__ import annotations
+
 import socket
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet import tcp, unix
 from twisted.internet.interfaces import IListeningPort, IProtocolFactory
+from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 
+from alphapulse_relay.hub.handshake import HandshakeFactory
 from alphapulse_relay.hub.transport import RelayTransport, TCPTransport, UnixTransport
+
+if TYPE_CHECKING:
+    from alphapulse_relay.hub.factory import SignalRelayFactory
 
 LISTEN_BACKLOG = 4096
 """Connections that may wait to be accepted: all consumers reconnect at once after a restart.
@@ -33,16 +40,19 @@ class RelayPort(unix.Port):
 
 
 class PortReactor:
-    """A reactor whose plain ports for ``factory`` accept connections with the hub's transports.
+    """A reactor whose plain ports for the hub accept connections with the hub's own transports.
 
     For endpoint strings (``tcp:``, ``tcp6:``, ``unix:``, ``systemd:``): an endpoint asks its
-    reactor for a port. What wraps the factory, as ``ssl:`` does, or is for another one, gets a port
-    as from ``reactor``, but as many may wait there.
+    reactor for a port. At a TLS port (``ssl:``, ``mtls:``) peers join the hub once their handshake
+    is done. A port for another factory is as from ``reactor``, but as many may wait there.
     """
 
-    def __init__(self, reactor: Any, factory: IProtocolFactory) -> None:
+    def __init__(self, reactor: Any, hub: SignalRelayFactory) -> None:
         self._reactor = reactor
-        self._factory = factory
+        self._hub = hub
+        self._factory: IProtocolFactory = hub
+        self.contexts: list[object] = []
+        """What the TLS ports ask of their clients, and prove to them."""
 
     def listenTCP(
         self, port: int, factory: IProtocolFactory, backlog: int = 50, interface: str = ""
@@ -51,6 +61,20 @@ class PortReactor:
         backlog = max(backlog, LISTEN_BACKLOG)
         opened = self._reactor.listenTCP(port, factory, backlog, interface)
         return self._tuned(opened, factory, TCPTransport)
+
+    def listenSSL(
+        self,
+        port: int,
+        factory: IProtocolFactory,
+        contextFactory: Any,  # noqa: N803 - IReactorSSL's name
+        backlog: int = 50,
+        interface: str = "",
+    ) -> Any:
+        """Listen for TLS on a TCP port, as ``IReactorSSL``; LISTEN_BACKLOG may wait there."""
+        self.contexts.append(contextFactory)
+        inner = HandshakeFactory(self._hub) if factory is self._factory else factory
+        outer = TLSMemoryBIOFactory(contextFactory, False, inner, self._reactor)
+        return self.listenTCP(port, outer, backlog, interface)
 
     def listenUNIX(
         self, address: str, factory: IProtocolFactory, backlog: int = 50, **named: Any

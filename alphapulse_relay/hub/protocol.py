@@ -9,6 +9,7 @@ import math
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from OpenSSL.SSL import Error as OpenSSLError
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import IDelayedCall, IPushProducer
 from twisted.internet.protocol import connectionDone
@@ -432,7 +433,8 @@ class SignalRelayProtocol(MessageRunReceiver):
         if reason.check(ConnectionDone):
             self._leave(Ending.CLOSED)
         else:
-            self._leave(Ending.RESET if reason.check(ConnectionLost) else Ending.FAULT)
+            broken = reason.check(ConnectionLost, OpenSSLError)
+            self._leave(Ending.RESET if broken else Ending.FAULT)
         if self._dialogue is not None:
             self._dialogue.stop()
         if self._last_call is not None and self._last_call.active():

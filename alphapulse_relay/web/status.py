@@ -132,6 +132,7 @@ def _identity(identity: Identity) -> dict[str, Any]:
         "user": _user(identity.uid),
         "name": identity.program,
         "address": identity.address,
+        "certificate": identity.certificate,
     }
 
 

@@ -10,6 +10,7 @@ from alphapulse_relay.cli.connection import closed, connect
 from alphapulse_relay.cli.words import Failure
 from alphapulse_relay.protocol_v2.control import ErrorMessage
 from tests.cli.conftest import run
+from tests.client.tls_relay import TLSRelay
 
 
 @pytest.fixture
@@ -116,6 +117,59 @@ def test_missing_relay_is_one_line_and_status_1(command, path):
 def test_socket_from_the_environment(path):
     done = run("tail", env=os.environ | {"SIGNAL_RELAY_SOCKET": path})
     assert path in done.stderr.decode()
+
+
+class TestConnect:
+    """The option beside --socket."""
+
+    def test_beside_a_socket(self, path):
+        done = run("tail", "--connect", "tcp:h:1", "--socket", path)
+        assert done.returncode == 2
+        assert done.stderr.endswith(b"Error: --connect and --socket exclude each other.\n")
+
+    @pytest.mark.parametrize("command", [["tail"], ["send", "x"], ["replay"]])
+    def test_an_address_that_is_none(self, command):
+        done = run(*command, "--connect", "tls:h")
+        assert done.returncode == 2
+        assert b"'tls:h' is not such as tcp:HOST:PORT or tls:HOST:PORT:ca=FILE." in done.stderr
+
+    def test_goes_before_a_socket_from_the_environment(self, path):
+        environment = {"SIGNAL_RELAY_SOCKET": "/other", "SIGNAL_RELAY_CONNECT": f"unix:{path}"}
+        assert f"no socket {path}:" in run("tail", env=os.environ | environment).stderr.decode()
+
+    def test_a_flag_goes_before_the_environment(self, path):
+        environment = os.environ | {"SIGNAL_RELAY_CONNECT": "tcp:h:1"}
+        assert f"no socket {path}:" in run("tail", "-s", path, env=environment).stderr.decode()
+
+    def test_a_socket_may_have_any_name(self, short_path):
+        done = run("tail", "--socket", "tcp:1", cwd=short_path)
+        assert b"there is no socket tcp:1:" in done.stderr
+
+    def test_nothing_listens(self):
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        assert message(f"tcp:127.0.0.1:{port}") == (
+            f"no relay: nothing listens at 127.0.0.1:{port}: see whether it runs, and has such a "
+            "--listen"
+        )
+
+
+class TestTLS:
+    def test_another_name(self, tmp_path):
+        with TLSRelay(tmp_path, lambda connection: None) as relay:
+            done = run("tail", "--connect", relay.address(name="other.example"))
+        assert done.returncode == 1
+        assert done.stderr.decode().startswith(
+            f"signal-relay: what listens at 127.0.0.1:{relay.port} is not other.example: Hostname"
+        )
+        assert done.stderr.count(b"\n") == 1
+
+    def test_not_let_in(self, tmp_path):
+        with TLSRelay(tmp_path, lambda connection: None) as relay:
+            where = f"tls:127.0.0.1:{relay.port}:ca={relay.authority.file}:name=relay.example"
+            done = run("tail", "--connect", where)
+        assert done.returncode == 1
+        assert done.stderr.count(b"\n") == 1
 
 
 def test_what_is_told_of_the_end():

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from alphapulse_relay.client.address import UnixAddress
 from alphapulse_relay.client.connection import Deadline, Link, check_user, open_connection
 from tests.client.scripted import PATIENCE
 
@@ -77,8 +78,9 @@ def test_an_attempt_has_its_time(path):
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))
         listener.listen(0)
-        with open_connection(path, None, PATIENCE), pytest.raises(OSError, match=r"timed out|ava"):
-            open_connection(path, None, 0.01)
+        place = UnixAddress(str(path))
+        with open_connection(place, None, PATIENCE), pytest.raises(OSError, match=r"timed out|ava"):
+            open_connection(place, None, 0.01)
 
 
 def test_any_user_will_do(path):

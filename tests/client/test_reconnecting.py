@@ -83,6 +83,11 @@ class Recorder:
 class Transport(StringTransport):
     """One that is over as soon as it is aborted."""
 
+    prompt = False
+
+    def setTcpNoDelay(self, enabled: bool) -> None:
+        self.prompt = enabled
+
     def abortConnection(self) -> None:
         if not self.disconnected:
             super().abortConnection()

@@ -10,10 +10,14 @@ from twisted.internet import reactor as installed_reactor
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 
+from alphapulse_relay.client.address import TLSAddress
+from alphapulse_relay.client.tls import encrypted
 from alphapulse_relay.hub.factory import SignalRelayFactory
 from alphapulse_relay.hub.ports import LISTEN_BACKLOG, PortReactor, RelayPort
 from alphapulse_relay.hub.storage import MemoryStorage
 from alphapulse_relay.protocol_v2.framing import Rules
+from alphapulse_relay.tls import Files, MutualTLS
+from tests.authority import SERVER, Authority
 
 PATIENCE = 20.0
 SOCKET_BUFFER = 106_496
@@ -38,12 +42,14 @@ async def turns(number: int = 20) -> None:
 class Remote:
     """A client: a plain socket that is used in threads wherever it may have to wait."""
 
-    def __init__(self, family: int, address: Any) -> None:
+    def __init__(self, family: int, address: Any, tls: TLSAddress | None = None) -> None:
         self.socket = socket.socket(family)
         self.socket.settimeout(PATIENCE)
         if family == socket.AF_INET:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SOCKET_BUFFER)
         self.socket.connect(address)
+        if tls is not None:
+            self.socket = encrypted(self.socket, tls)
 
     def send(self, data: bytes) -> Awaitable[None]:
         return deferToThread(self.socket.sendall, data)
@@ -71,8 +77,11 @@ class Relay:
             reactor, Rules(aside=True), storage, hold=1.0, max_peers=100
         )
         self.factory.open()
-        if kind == "relay":
-            self.port: Any = RelayPort(str(path), self.factory, LISTEN_BACKLOG, 0o660, reactor)
+        self.remote_tls: TLSAddress | None = None
+        if kind == "tls":
+            self.port: Any = self._listen_tls(path.parent)
+        elif kind == "relay":
+            self.port = RelayPort(str(path), self.factory, LISTEN_BACKLOG, 0o660, reactor)
             self.port.startListening()
         else:
             opener = reactor if kind.startswith("ordinary") else PortReactor(reactor, self.factory)
@@ -83,12 +92,32 @@ class Relay:
         self.transports: list[Any] = []
         self.remotes: list[Remote] = []
 
+    def _listen_tls(self, directory: Path) -> Any:
+        authority = Authority(directory)
+        relay = authority.issue("relay", "relay.example", usage=SERVER)
+        desk = authority.issue("desk", "desk.example")
+        self.ports = PortReactor(reactor, self.factory)
+        context = MutualTLS(Files(relay.certificate, relay.key, authority.file, None))
+        port = self.ports.listenSSL(0, self.factory, context, interface="127.0.0.1")
+        self.authority = authority
+        self.remote_tls = TLSAddress(
+            "127.0.0.1",
+            port.getHost().port,
+            "relay.example",
+            str(authority.file),
+            str(desk.certificate),
+            str(desk.key),
+        )
+        return port
+
     async def connect(self) -> tuple[Remote, Any]:
         """Return a client, and the peer that it is to the hub."""
         number = len(list(self.factory.peers))
         host = self.port.getHost()
         if hasattr(host, "port"):
-            remote = Remote(socket.AF_INET, (host.host, host.port))
+            remote = await deferToThread(
+                Remote, socket.AF_INET, (host.host, host.port), self.remote_tls
+            )
         else:
             remote = Remote(socket.AF_UNIX, str(self.path))
         self.remotes.append(remote)

@@ -3,13 +3,24 @@
 import os
 import socket
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from twisted.internet.address import IPv4Address, IPv6Address
 
-from alphapulse_relay.hub.peer import Ending, Identity, Miss, Refusal, State, identify, program_of
+from alphapulse_relay.hub.peer import (
+    Ending,
+    Identity,
+    Miss,
+    Refusal,
+    State,
+    certificate_names,
+    identify,
+    program_of,
+)
 from alphapulse_relay.protocol_v2.errors import Rejection
+from tests.authority import Authority
 
 
 @pytest.fixture
@@ -42,6 +53,26 @@ def test_a_tcp_socket_has_no_credentials() -> None:
 def test_an_address_of_another_kind() -> None:
     identity = identify(3, None, "a pipe")
     assert (identity.transport, identity.address) == ("stream", "a pipe")
+
+
+def test_names_of_a_certificate(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    for names in ("a.example", "b.example", "10.0.0.1"), ("desk", "a.example"), ():
+        found = certificate_names(authority.issue("desk", *names).x509)
+        assert found == ("desk", *(name for name in names if name not in {"desk", "10.0.0.1"}))
+    assert certificate_names(None) is None
+
+
+def test_a_certificate_cannot_forge_a_log_line(tmp_path: Path) -> None:
+    issued = Authority(tmp_path).issue("desk\nroot\x1b[31m", stem="desk")
+    assert certificate_names(issued.x509) == ("desk?root?[31m",)
+
+
+def test_who_is_known_by_a_certificate() -> None:
+    identity = Identity(3, "tls", address="10.0.0.1:5", certificate=("desk", "desk.example"))
+    assert str(identity) == "3 (tls 10.0.0.1:5 desk)"
+    assert identity.fields["certificate"] == "desk, desk.example"
+    assert str(replace(identity, certificate=())) == "3 (tls 10.0.0.1:5)"
 
 
 def comm(name: bytes) -> None:

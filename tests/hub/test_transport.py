@@ -56,7 +56,7 @@ async def own_relay(request: Any, path: Path) -> Any:
 
 
 @pytest_twisted.async_yield_fixture(
-    params=["relay", "unix", "tcp", "ordinary unix", "ordinary tcp"]
+    params=["relay", "unix", "tcp", "ordinary unix", "ordinary tcp", "tls"]
 )
 async def any_relay(request: Any, path: Path) -> Any:
     relay = Relay(path, request.param)

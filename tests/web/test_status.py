@@ -31,6 +31,7 @@ IDENTITY = {
     "user": str | None,
     "name": str | None,
     "address": str | None,
+    "certificate": list | None,
 }
 PEER = IDENTITY | {
     "client_name": str | None,

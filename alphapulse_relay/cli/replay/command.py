@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 from click.core import ParameterSource
 
-from alphapulse_relay.cli.connection import connect, socket_option
+from alphapulse_relay.cli.connection import address_of, connect, relay_options
 from alphapulse_relay.cli.filters import Filter, filter_options
 from alphapulse_relay.cli.layouts import layouts_option, type_numbers
 from alphapulse_relay.cli.numbers import WholeNumber
@@ -40,7 +40,7 @@ from alphapulse_relay.protocol_v2.signals import SignalTable
         "signal-relay replay --journal /var/lib/signal-relay/journal --raw > all.v2",
     ),
 )
-@socket_option
+@relay_options
 @click.option(
     "--journal",
     "-j",
@@ -68,9 +68,9 @@ from alphapulse_relay.protocol_v2.signals import SignalTable
 @click.option("--follow", "-f", is_flag=True, help="Go on live, without an end.")
 @click.option(
     "--to",
-    metavar="SOCKET",
-    type=click.Path(readable=False),
-    help="Publish the messages into the relay on this socket.",
+    metavar="ADDRESS",
+    type=address_of,
+    help="Publish the messages into the relay of this socket, or address as for --connect.",
 )
 @form_options
 @layouts_option
@@ -109,9 +109,11 @@ def replay(
         raise click.UsageError("--since, --from-position and --last exclude each other.")
     if to is not None and (as_json or with_hex or raw):
         raise click.UsageError("--to publishes: it does not go with --json, --hex and --raw.")
-    named = ctx.get_parameter_source("path") is ParameterSource.COMMANDLINE
-    if directory is not None and (follow or named):
-        raise click.UsageError("--journal reads files: it does not go with --socket and --follow.")
+    given = map(ctx.get_parameter_source, ("path", "connect"))
+    if directory is not None and (follow or ParameterSource.COMMANDLINE in given):
+        raise click.UsageError(
+            "--journal reads files: it does not go with --socket, --connect and --follow."
+        )
     timing = None if speed == math.inf else Timing(speed)
     asked = Asked(Filter(type_numbers(types, table), sources), since, position, last)
     if to is None:

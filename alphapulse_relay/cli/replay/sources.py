@@ -9,10 +9,10 @@ from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from alphapulse_relay.cli.connection import closed
+from alphapulse_relay.cli.connection import Wait, closed
 from alphapulse_relay.cli.filters import Filter
 from alphapulse_relay.cli.journal.files import entries_from, open_journal
-from alphapulse_relay.cli.subscriber import REASONS, Wait, ask_head, new_core, start_of, subscribed
+from alphapulse_relay.cli.subscriber import REASONS, ask_head, new_core, start_of, subscribed
 from alphapulse_relay.cli.tail import NO_REASON
 from alphapulse_relay.cli.words import Failure
 from alphapulse_relay.client.core import Message, Missed, Synced
