@@ -113,9 +113,10 @@ def test_one_stalled_consumer_of_fifty_harms_nobody() -> None:
         given = stalled.receive_all()
         assert b"".join(sent).startswith(given)
         assert departed["messages_out"] == len(given) // size > 0
-        # A status may be some milliseconds old.
-        total = departed["messages_out"] + status["counters"]["missed"]["overtaken"]
-        assert appended - 1 <= total <= appended
+        missed = status["counters"]["missed"]["overtaken"]
+        relay.wait_for_log(f"peer overtaken: .* {missed} messages were not sent to it")
+        # A status that tells of it may be some messages late: it is not made anew each time.
+        assert appended - 10 <= departed["messages_out"] + missed <= appended
 
 
 def test_a_burst_of_twenty_windows_reaches_the_faster_consumer(threads: Threads) -> None:

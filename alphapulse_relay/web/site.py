@@ -39,6 +39,8 @@ PAGE = Path(__file__).parent / "page"
 """The files of the live page."""
 PLOTLY = "plotly.min.js"
 JSON = "application/json"
+KEPT_FROM = 0.002
+"""Seconds: what is made faster is made anew each time."""
 KEPT_SHARE = 4
 """For how many times as long as it took to make is a document kept: so that who asks for it again
 and again takes no more than a fifth of the relay's time."""
@@ -61,7 +63,8 @@ class Kept:
         if began >= self._until:
             self._document = self._make()
             now = self._clock()
-            self._until = now + KEPT_SHARE * (now - began)
+            taken = now - began
+            self._until = now + (KEPT_SHARE * taken if taken > KEPT_FROM else 0)
         return self._document
 
 

@@ -1,6 +1,7 @@
 """The side port: what each address answers, and to whom."""
 
 import json
+import math
 import subprocess
 import sys
 from collections.abc import Callable
@@ -53,6 +54,12 @@ class TestKept:
         made = iter([b"first", b"second"])
         kept = Kept(lambda: next(made), lambda: next(times))
         assert [kept.get() for _ in range(3)] == [b"first", b"first", b"second"]
+
+    def test_what_is_made_fast_is_always_new(self) -> None:
+        times = iter([10.0, 10.001, 10.001, 10.002])
+        made = iter([b"first", b"second"])
+        kept = Kept(lambda: next(made), lambda: next(times))
+        assert [kept.get() for _ in range(2)] == [b"first", b"second"]
 
 
 UPGRADE = {"upgrade": "websocket", "connection": "Upgrade"}
@@ -325,7 +332,7 @@ class TestHealth:
 
 class TestStatus:
     def test_is_json_of_now(self, hub: Hub, web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(site, "KEPT_SHARE", 0)
+        monkeypatch.setattr(site, "KEPT_FROM", math.inf)
         for count in (1, 2):
             hub.connect()
             response = web.ask("/api/status")
