@@ -256,7 +256,8 @@ class SignalsProtocol(WebSocketServerProtocol):
 
     def onAutoPingTimeout(self) -> None:
         """Give the peer up, unless it is the relay that does not read the answer."""
-        if self.hub_peer is not None and self.hub_peer.transport.held:
+        held = self.hub_peer is not None and self.hub_peer.transport.held
+        if held or self.is_waiting:
             timer = self.factory._batched_timer
             self.autoPingTimeoutCall = timer.call_later(
                 self.autoPingTimeout, self.onAutoPingTimeout

@@ -123,6 +123,16 @@ class TestManyFrames:
         assert consumer.received == b"".join(sent)
         assert browser.transport.producerState == "producing"
 
+    def test_whose_answer_to_a_ping_waits_among_them_has_time(self, here: Browsers) -> None:
+        browser = here.open(publish=True)
+        browser.protocol._sendAutoPing()
+        sent = messages(2 * FRAMES_PER_TURN)
+        browser.protocol.dataReceived(b"".join(frame(2, each) for each in sent))
+        browser.protocol.autoPingTimeoutCall.cancel()
+        browser.protocol.onAutoPingTimeout()
+        assert not browser.transport.disconnected
+        browser.protocol.autoPingTimeoutCall.cancel()
+
     def test_who_is_held_is_not_read_on(self, here: Browsers) -> None:
         browser = here.open(publish=True)
         sent = messages(2 * FRAMES_PER_TURN)
