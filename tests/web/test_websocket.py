@@ -131,7 +131,6 @@ class TestManyFrames:
         browser.protocol.autoPingTimeoutCall.cancel()
         browser.protocol.onAutoPingTimeout()
         assert not browser.transport.disconnected
-        browser.protocol.autoPingTimeoutCall.cancel()
 
     def test_who_is_held_is_not_read_on(self, here: Browsers) -> None:
         browser = here.open(publish=True)
