@@ -14,9 +14,8 @@ from autobahn.websocket.types import ConnectionRequest
 from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
-from zope.interface import implementer
 
-from alphapulse_relay.hub.outlet import UNDER_WAY, IOutlet
+from alphapulse_relay.hub.outlet import OrdinaryOutlet
 from alphapulse_relay.hub.peer import Ending, Refusal, State
 from alphapulse_relay.web.frames import Form
 from alphapulse_relay.web.peer import WebSocketPeer
@@ -47,8 +46,7 @@ CONTROL_MAX = 125
 """Bytes that a control frame may have (RFC 6455, section 5.5)."""
 
 
-@implementer(IOutlet)
-class WebSocketTransport:
+class WebSocketTransport(OrdinaryOutlet):
     """What a peer of the hub sends by: its messages go out as frames.
 
     ``form`` is which kind of frames.
@@ -61,6 +59,7 @@ class WebSocketTransport:
         """Whether it could not send as the turn was over; :meth:`go_on` then."""
         self.held = False
         """Whether what the peer sends is left unread."""
+        super().__init__(socket.transport)
         self._socket = socket
         self._tcp = socket.transport
         self._form = form
@@ -129,32 +128,6 @@ class WebSocketTransport:
         self.resumeProducing()
         code = CLOSE_CODES.get(self.reason, POLICY)
         socket.sendCloseFrame(code=code, reasonUtf8=self.reason.value.encode())
-
-    def queued(self) -> int:
-        """Return what may be on the way."""
-        return UNDER_WAY
-
-    def room_means_read(self, given: int) -> bool:
-        """Tell whether more was given than can be on the way."""
-        return given > UNDER_WAY
-
-    def descriptor(self) -> None:
-        """Return None: nothing is sent past the frames."""
-
-    def took_less(self, *, gone: bool) -> None:
-        """Refuse: nothing is sent past it."""
-        raise NotImplementedError("nothing can be sent past a WebSocket")
-
-    def pending(self) -> int:
-        """Return 0: what the kernel holds is not in reach."""
-        return 0
-
-    def read_rest(self) -> None:
-        """Receive nothing: what the kernel holds is not in reach."""
-
-    def hung_up(self) -> bool:
-        """Return False: the WebSocket will tell."""
-        return False
 
 
 class SignalsProtocol(WebSocketServerProtocol):
