@@ -227,12 +227,14 @@ class Publisher(threading.Thread):
         self._run = store.frame * RUN_LENGTH
         self._acknowledged = Counter(store.acknowledgement) if store.acknowledgement else None
         self._connection = connection
-        self._until = time.perf_counter() + seconds
+        self._seconds = seconds
 
     def run(self) -> None:
         """Send, until the time is over; then wait for the last acknowledgement."""
         try:
-            while time.perf_counter() < self._until:
+            # From here on: on a busy machine the thread begins late.
+            until = time.perf_counter() + self._seconds
+            while time.perf_counter() < until:
                 self._connection.sendall(self._run)
                 self.sent += RUN_LENGTH
                 self._wait(WINDOW)
