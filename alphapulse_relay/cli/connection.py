@@ -150,6 +150,8 @@ def _no_relay(place: Place, error: OSError) -> str:
 
 
 def _no_socket(path: str, error: OSError) -> str:
+    if path.startswith("\0"):
+        return f"no relay: nobody has the abstract name @{path[1:]}: {_START}"
     if isinstance(error, FileNotFoundError | NotADirectoryError):
         return f"no relay: there is no socket {path}: {_START}"
     if isinstance(error, ConnectionRefusedError):

@@ -15,6 +15,8 @@ import click
 from alphapulse_relay import __version__
 from alphapulse_relay.cli.bench.command import bench
 from alphapulse_relay.cli.completion import PROGRAM, completion
+from alphapulse_relay.cli.config import config
+from alphapulse_relay.cli.doctor.command import doctor
 from alphapulse_relay.cli.journal.command import journal
 from alphapulse_relay.cli.replay.command import replay
 from alphapulse_relay.cli.send import send
@@ -78,6 +80,8 @@ def _discard_output() -> None:
         "signal-relay status                   who is connected, how much flows",
         "signal-relay bench                    measure its latency and throughput",
         "signal-relay journal list             what it has kept",
+        "signal-relay doctor                   what is wrong with it, and how to mend it",
+        "signal-relay config --check FILE      whether a relay would take a configuration file",
     ),
 )
 @click.version_option(__version__, message="%(prog)s %(version)s")
@@ -86,12 +90,12 @@ def cli() -> None:
 
     The relay itself is started with "twistd -n signal-relay".
 
-    Exit status: 0 done, 1 no relay, the relay closed the connection or the output cannot be
-    written, 2 wrong usage, 130 Ctrl-C.
+    Exit status: 0 done, 1 no relay, the relay closed the connection, something is wrong with it, or
+    the output cannot be written, 2 wrong usage, 78 a wrong configuration file, 130 Ctrl-C.
     """
 
 
-for command in (tail, replay, send, status, bench, journal, completion):
+for command in (tail, replay, send, status, bench, journal, doctor, config, completion):
     cli.add_command(command)
 
 

@@ -180,16 +180,18 @@ def _seconds(value: object) -> float:
     return float(value)
 
 
-def url_option(purpose: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def url_option(
+    purpose: str, default: str | None = DEFAULT_URL
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Give a command the option that names the relay's side port, as the address of its status."""
     return click.option(
         "--url",
         "-u",
-        default=DEFAULT_URL,
+        default=default,
         envvar="SIGNAL_RELAY_URL",
         show_default=True,
         show_envvar=True,
-        callback=lambda _ctx, _param, text: _given_url(text),
+        callback=lambda _ctx, _param, text: None if text is None else _given_url(text),
         help=purpose,
     )
 

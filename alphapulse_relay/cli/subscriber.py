@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from contextlib import suppress
 from functools import partial
 
-from alphapulse_relay.cli.connection import FROM_RELAY, Wait, connect, receive
+from alphapulse_relay.cli.connection import FROM_RELAY, Wait, closed, connect, receive
 from alphapulse_relay.cli.words import Failure, say
 from alphapulse_relay.client.bookmark import Bookmark
 from alphapulse_relay.client.core import Core, Event, Synced
-from alphapulse_relay.client.errors import BookmarkError, ClientError
+from alphapulse_relay.client.errors import BookmarkError, ClientError, LeavingError
 from alphapulse_relay.protocol_v2.control import GapReason, Start, Subscribe, Wish
 
 ANSWER_SECONDS = 10.0
@@ -57,6 +57,8 @@ def subscribed(path: str, core: Core, wait_for: Wait, advice: str = "") -> Itera
         try:
             while data := receive(connection, wait_for):
                 yield from core.receive(data)
+        except LeavingError:
+            raise closed(None, "it leaves, and is as a rule back at once") from None
         except BookmarkError as error:
             raise Failure(f"{path}: {error}{advice}") from None
         except ClientError as error:

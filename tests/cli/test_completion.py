@@ -43,6 +43,10 @@ def test_unknown_shell():
         ("signal-relay tail --lay", {"--layouts"}),
         ("signal-relay send --type Arb", {"ArbitrageSignal"}),
         ("signal-relay completion z", {"zsh"}),
+        ("signal-relay do", {"doctor"}),
+        ("signal-relay doctor --js", {"--json"}),
+        ("signal-relay doctor --journal-s", {"--journal-size"}),
+        ("signal-relay config --validate s", {"strict"}),
     ],
 )
 def test_completes(words, offered):

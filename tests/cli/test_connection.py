@@ -145,6 +145,12 @@ class TestConnect:
         done = run("tail", "--socket", "tcp:1", cwd=short_path)
         assert b"there is no socket tcp:1:" in done.stderr
 
+    def test_nobody_has_an_abstract_name(self):
+        assert message("@nobody-has-this-name") == (
+            "no relay: nobody has the abstract name @nobody-has-this-name: start one with "
+            '"twistd -n signal-relay", or name its socket with --socket'
+        )
+
     def test_nothing_listens(self):
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]

@@ -20,7 +20,8 @@ def test_version():
 
 
 @pytest.mark.parametrize(
-    "command", ["tail", "replay", "send", "status", "bench", "journal", "completion"]
+    "command",
+    ["tail", "replay", "send", "status", "bench", "journal", "doctor", "config", "completion"],
 )
 def test_each_command_has_help(command):
     assert command in CliRunner().invoke(cli, ["-h"]).output

@@ -106,6 +106,11 @@ class TestErrors:
         told = f"{path}: the relay says: not mine (error 4): remove it"
         assert self.failure(path, error, ": remove it") == told
 
+    def test_a_relay_that_leaves(self, path):
+        error = said(ErrorMessage(ErrorCode.LEAVING, "connect again"))
+        told = "the relay closed the connection: it leaves, and is as a rule back at once"
+        assert self.failure(path, error) == told
+
     def test_not_a_relay(self, path):
         assert "what comes is not from a relay" in self.failure(path, b"HTTP/1.1 400 Bad Request")
 

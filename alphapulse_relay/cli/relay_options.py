@@ -1,0 +1,115 @@
+"""The relay's own options, for commands that look at how a relay is, or would be, set up.
+
+The one door from the command line to the relay's options. It is opened only by the commands that
+need it: behind it is Twisted, which takes longer to load than ``signal-relay tail`` to begin.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import click
+from click.shell_completion import CompletionItem
+
+if TYPE_CHECKING:
+    from alphapulse_relay.options import Option, OptionError, Settings
+
+Flags = Mapping[str, str | list[str]]
+"""What was given on the command line, by the option's name, as the relay takes it."""
+_PATHS = {"socket", "journal", "web-token-file"}
+"""Whose values a shell completes as those of files."""
+
+
+class RelayCommand(click.Command):
+    """A command that takes all of the relay's options besides its own, as ``flags``."""
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        """Return its own options, then the relay's."""
+        return [*super().get_params(ctx), *_parameters()]
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the arguments."""
+        rest = super().parse_args(ctx, args)
+        values = {_name(each): ctx.params.pop(str(each.name)) for each in _parameters()}
+        ctx.params["flags"] = {
+            name: _as_flag(value)
+            for name, value in values.items()
+            if value not in {None, (), False}
+        }
+        return rest
+
+
+def forgiving_settings(
+    flags: Flags, environ: Mapping[str, str]
+) -> tuple[Settings, list[OptionError]]:
+    """Return the settings, and all that is wrong: of such an option the default is taken.
+
+    Where that does not help, neither the file nor anything else is.
+    """
+    from alphapulse_relay.options import OPTIONS, OptionError, settings_from  # noqa: PLC0415
+
+    defaults: dict[str, str | list[str]] = {
+        option.name: [] if option.repeat else option.default for option in OPTIONS
+    }
+    problems: list[OptionError] = []
+    replaced: set[str] = set()
+    while True:
+        try:
+            return settings_from(flags, environ), problems
+        except OptionError as error:
+            if str(error) not in map(str, problems):
+                problems.append(error)
+            name = error.option
+            if name in defaults and name not in replaced:
+                flags = {**flags, name: defaults[name]}
+            elif "config" not in replaced:
+                name, flags = "config", {**flags, "config": "none"}
+            elif flags != defaults:
+                flags, environ = defaults, {}
+            else:
+                raise
+            replaced.add(name)
+
+
+@cache
+def _parameters() -> tuple[click.Option, ...]:
+    from alphapulse_relay.options import OPTIONS  # noqa: PLC0415
+
+    config = click.Option(
+        ["--config"],
+        type=click.Path(readable=False),
+        help="TOML file of options, whose keys are their names.",
+    )
+    return (config, *map(_parameter, OPTIONS))
+
+
+def _parameter(option: Option) -> click.Option:
+    names = [f"--{option.name}", *([f"-{option.short}"] if option.short else [])]
+    if option.switch:
+        return click.Option(names, is_flag=True, help=option.help)
+    return click.Option(
+        names,
+        type=click.Path(readable=False) if option.name in _PATHS else str,
+        multiple=option.repeat,
+        help=option.help,
+        shell_complete=_offer(option.words) if option.words else None,
+    )
+
+
+def _offer(words: tuple[str, ...]) -> Any:
+    def offer(_ctx: click.Context, _param: click.Parameter, begun: str) -> list[CompletionItem]:
+        return [CompletionItem(word) for word in words if word.startswith(begun)]
+
+    return offer
+
+
+def _name(parameter: click.Option) -> str:
+    return parameter.opts[0].removeprefix("--")
+
+
+def _as_flag(value: Any) -> str | list[str]:
+    if value is True:
+        return "true"
+    return list(value) if isinstance(value, tuple) else str(value)
