@@ -1,23 +1,30 @@
 """TLS connections on their way in: nobody is a peer before the handshake is done.
 
-Knows the handshake and how it may fail; who may do what once it is done, it does not know.
+Knows the handshake and how it may fail; who may do what once it is done, it does not know. What
+OpenSSL has to compute for it takes as long as forwarding hundreds of messages: that is done in a
+thread, where nobody waits for it.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from concurrent.futures import Future
+from functools import partial
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from OpenSSL.crypto import X509
-from OpenSSL.SSL import Connection, X509VerificationCodes
+from OpenSSL.SSL import Connection, WantReadError, X509VerificationCodes
 from OpenSSL.SSL import Error as OpenSSLError
-from twisted.internet.interfaces import IAddress, IHandshakeListener
+from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import Protocol, ServerFactory, connectionDone
+from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
-from zope.interface import implementer
 
 import alphapulse_relay.hub.tls_outlet  # noqa: F401 - the outlet of those that come in
-from alphapulse_relay.hub.farewell import identify_peer
-from alphapulse_relay.hub.peer import Refusal
+from alphapulse_relay.hub.allowance import Allowance
+from alphapulse_relay.hub.peer import Identity, Refusal
+from alphapulse_relay.hub.worker import ThreadWorker, Worker
 
 if TYPE_CHECKING:
     from alphapulse_relay.hub.factory import SignalRelayFactory
@@ -27,6 +34,13 @@ HANDSHAKE_SECONDS = 10.0
 HANDSHAKES_MAX = 128
 """How many may be under way at a port. Beyond, whoever began first goes, who has had most time: so
 those that never end one neither use up the descriptors nor keep others out."""
+HANDSHAKES_PER_SECOND = 50
+"""How many may begin at a port in the long run. Others wait to be accepted: so a flood of them
+takes 1 % of the reactor's time, and those that are connected do not feel it."""
+HANDSHAKES_BURST_SECONDS = 10.0
+"""So many seconds' worth may begin at once: 500, when a desk comes back after a restart."""
+_READ_SIZE = 1 << 15
+"""Bytes that are taken at once of what is to be sent: more than a step of the handshake makes."""
 _FAULTS = {
     code: name.removeprefix("ERR_").lower().replace("_", " ")
     for name, code in vars(X509VerificationCodes).items()
@@ -36,26 +50,52 @@ _FAULTS = {
 
 
 class HandshakeFactory(ServerFactory):
-    """Has connections join the hub once their handshake is done."""
+    """Has connections to a port join the hub once their handshake is done.
+
+    ``context`` makes the TLS of each; it is what ``reactor.listenSSL`` takes.
+    """
 
     noisy = False
 
-    def __init__(self, hub: SignalRelayFactory) -> None:
+    def __init__(self, hub: SignalRelayFactory, context: Any, reactor: Any) -> None:
         self.hub = hub
+        self.worker: Worker = ThreadWorker(reactor, "handshakes")
+        self.tls = TLSMemoryBIOFactory(context, False, hub, reactor)
+        self.connection_for: Callable[[Any], Connection] = self.tls._creatorCallable
+        # What is wrapped has a connection by then: Twisted would begin a handshake of its own.
+        self.tls._creatorCallable = attrgetter("shaken")
         self._under_way: dict[Handshake, None] = {}  # in the order in which they began
+        self._allowance = Allowance(HANDSHAKES_PER_SECOND, HANDSHAKES_BURST_SECONDS)
+
+    def pace(self, port: Any) -> None:
+        """Have the port, which has accepted nothing yet, accept no faster than is served here."""
+        self._port = port
+        port.numberAccepts = 1
 
     def logPrefix(self) -> str:
-        """Return what the log calls a port: the same as without TLS."""
-        return type(self.hub).__name__
+        """Return what the log calls a port."""
+        return f"{type(self.hub).__name__} (TLS)"
 
     def buildProtocol(self, addr: IAddress | None) -> Handshake:
-        """Return what waits for a handshake."""
+        """Return what waits for a handshake; the port accepts no more than may be begun."""
+        # So tcp.Port goes on accepting one in a turn: it would take ever more at once in a flood.
+        self._port.numberAccepts = 0
+        now = self.hub.clock.seconds()
+        self._allowance.take(1, now)
+        if wait := self._allowance.owed_seconds(now):
+            self._port.stopReading()
+            self.hub.clock.callLater(wait, self._accept_again)
         return Handshake(self, addr)
+
+    def _accept_again(self) -> None:
+        if self._port.connected:
+            self._port.startReading()
 
     def stopFactory(self) -> None:
         """Let nobody in any more: the port is closed."""
         for handshake in tuple(self._under_way):
             handshake.refuse("the relay is leaving")
+        self.worker.close()
 
     def began(self, handshake: Handshake) -> None:
         """Take note of one more; the oldest goes if they are too many."""
@@ -68,16 +108,22 @@ class HandshakeFactory(ServerFactory):
         del self._under_way[handshake]
 
 
-@implementer(IHandshakeListener)
 class Handshake(Protocol):
-    """A connection whose handshake is under way."""
+    """A connection whose handshake is under way.
+
+    Each step is a call of OpenSSL in a thread. Meanwhile nothing is read, and nothing else touches
+    the connection's TLS.
+    """
 
     transport: Any
 
     def __init__(self, factory: HandshakeFactory, address: IAddress | None) -> None:
         self._factory = factory
+        self.factory = factory.tls  # which Twisted asks for what else it may speak
         self._hub = factory.hub
         self._address = address
+        self._tls: Connection = factory.connection_for(self)
+        self._tls.set_verify(self._tls.get_context().get_verify_mode(), self._look_at_verdict)
         self._under_way = True
         self._fault = ""  # of the other end's certificate
 
@@ -85,33 +131,54 @@ class Handshake(Protocol):
         """Wait for the handshake, but not for ever."""
         # A signal must not wait for the one before it to be acknowledged (tcp(7)).
         self.transport.setTcpNoDelay(True)
-        tls: Connection = self.transport.getHandle()
-        tls.set_verify(tls.get_context().get_verify_mode(), self._look_at_verdict)
         self._limit = self._hub.clock.callLater(
             HANDSHAKE_SECONDS, self.refuse, f"not done in {HANDSHAKE_SECONDS:g} s"
         )
         self._factory.began(self)
 
-    def handshakeCompleted(self) -> None:
+    def dataReceived(self, data: bytes) -> None:
+        """Take the next step; what comes meanwhile, be it the end, is read after it."""
+        self.transport.pauseProducing()
+        self._factory.worker.submit(partial(shake, self._tls, data), self._stepped)
+
+    def _stepped(self, step: Future[Shaken]) -> None:
+        if not self._under_way:
+            return
+        shaken = step.result()
+        self.transport.write(shaken.answer)
+        self.transport.resumeProducing()
+        if shaken.error is not None:
+            self._refused(self._fault or shaken.error)
+            self.transport.loseConnection()  # once it has been told why
+        elif shaken.done:
+            self._come_in()
+
+    def _come_in(self) -> None:
         """Give the connection to the hub."""
         self._end()
         protocol = self._hub.buildProtocol(self._address)
-        self.transport.wrappedProtocol = protocol
-        protocol.makeConnection(self.transport)
+        tls: Any = self._factory.tls.protocol(self._factory.tls, protocol, False)
+        tls.shaken = self._tls
+        self.transport.protocol = tls
+        tls.makeConnection(self.transport)
+        protocol.makeConnection(tls)
+        tls._flushReceiveBIO()  # what has come with the last of the handshake
 
     def refuse(self, why: str) -> None:
         """Cut a connection that does not come in."""
         self._refused(why)
         self.transport.abortConnection()
 
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
+    def connectionLost(self, reason: Failure = connectionDone) -> None:  # noqa: ARG002
         """Take note of a handshake that has failed."""
         if self._under_way:
-            self._refused(self._fault or _words(reason))
+            self._refused("the connection ended")
 
     def _refused(self, why: str) -> None:
         self._end()
-        self._hub.refused(identify_peer(self._hub, self.transport), Refusal.TLS, why)
+        peer = self.transport.getPeer()
+        identity = Identity(self._hub.next_number(), "tls", address=f"{peer.host}:{peer.port}")
+        self._hub.report.refused(identity, Refusal.TLS, why)
 
     def _end(self) -> None:
         self._under_way = False
@@ -128,9 +195,33 @@ class Handshake(Protocol):
         return bool(fine)
 
 
-def _words(reason: Failure) -> str:
+class Shaken(NamedTuple):
+    """What a step has led to: bytes for the other end, and whether it was the last, or failed."""
+
+    answer: bytes
+    done: bool = False
+    error: str | None = None
+
+
+def shake(tls: Connection, data: bytes) -> Shaken:
+    """Take the next step of a handshake with bytes that came from the other end."""
+    try:
+        tls.bio_write(data)
+        tls.do_handshake()
+    except WantReadError:
+        return Shaken(_answer(tls))
+    except OpenSSLError as error:
+        return Shaken(_answer(tls), error=_words(error))
+    return Shaken(_answer(tls), done=True)
+
+
+def _answer(tls: Connection) -> bytes:
+    try:
+        return tls.bio_read(_READ_SIZE)
+    except WantReadError:
+        return b""
+
+
+def _words(error: OpenSSLError) -> str:
     """Tell why a handshake failed."""
-    error = reason.value
-    if isinstance(error, OpenSSLError) and error.args and error.args[0]:
-        return str(error.args[0][-1][-1])
-    return "the connection ended"
+    return str(error.args[0][-1][-1]) if error.args and error.args[0] else "the connection ended"

@@ -21,9 +21,10 @@ from alphapulse_relay.hub.factory import SignalRelayFactory
 from alphapulse_relay.hub.peer import Ending, Refusal
 from alphapulse_relay.hub.ports import PortReactor
 from alphapulse_relay.hub.storage import MemoryStorage
+from alphapulse_relay.pem import PEMError
 from alphapulse_relay.protocol_v2.control import Start
 from alphapulse_relay.protocol_v2.framing import Rules
-from alphapulse_relay.tls import reload_all
+from alphapulse_relay.tls import read_all_again
 from tests.authority import SERVER, Authority, Issued
 from tests.hub.fakes import Events, message, messages
 from tests.hub.sockets import PATIENCE, reactor, turns, until
@@ -99,8 +100,8 @@ class Door:
 
     async def close(self) -> None:
         await maybeDeferred(self.port.stopListening)
-        self.hub.cut_drain()
-        await self.hub.drain(0)
+        self.hub.drain.cut()
+        await self.hub.drain.begin(0)
         for each in self.sockets:
             each.close()
         await until(lambda: not self.hub._connections)
@@ -143,6 +144,18 @@ class TestComesIn:
 
         await deferToThread(at_once)
         await until(lambda: door.hub.counters.messages_received == 50)
+
+    async def test_what_comes_with_the_handshake_and_the_end_is_not_lost(self, door: Door) -> None:
+        desk = door.authority.issue("desk")
+
+        def at_once() -> None:
+            with door.open(desk) as connection:
+                connection.sendall(b"".join(messages(50)))
+
+        for round_number in range(1, 11):
+            await deferToThread(at_once)
+            await until(lambda: len(door.hub.departed) == round_number)  # noqa: B023
+        assert door.hub.counters.messages_received == 500
 
     async def test_its_messages_do_not_wait_for_an_acknowledgement(self, door: Door) -> None:
         await door.enter(door.authority.issue("desk"))
@@ -254,6 +267,36 @@ class TestIsRefused:
         assert len(logged.lines("reason=tls: too many handshakes are under way")) == 2
 
 
+class TestFlood:
+    async def test_waits_to_be_accepted(
+        self, path: Path, monkeypatch: pytest.MonkeyPatch, logged: Events
+    ) -> None:
+        monkeypatch.setattr(handshake, "HANDSHAKES_PER_SECOND", 0.01)
+        monkeypatch.setattr(handshake, "HANDSHAKES_BURST_SECONDS", 100)
+        door = Door(path.parent)
+        await door.listen()
+        connections = [door.plain() for _ in range(3)]
+        for each in connections:
+            each.close()
+        await until(lambda: door.hub.counters.refused[Refusal.TLS] == 2)
+        assert door.port.numberAccepts == 1
+        await turns()
+        assert door.hub.counters.refused[Refusal.TLS] == 2
+        await door.close()
+
+    async def test_is_accepted_by_and_by(
+        self, path: Path, monkeypatch: pytest.MonkeyPatch, logged: Events
+    ) -> None:
+        monkeypatch.setattr(handshake, "HANDSHAKES_PER_SECOND", 50)
+        monkeypatch.setattr(handshake, "HANDSHAKES_BURST_SECONDS", 0)
+        door = Door(path.parent)
+        await door.listen()
+        desk = door.authority.issue("desk")
+        for _ in range(3):
+            await door.enter(desk)
+        await door.close()
+
+
 def talk(door: Door, data: bytes) -> None:
     """Send, and wait for the end."""
     connection = door.plain()
@@ -269,17 +312,22 @@ def closed(connection: socket.socket) -> bool:
         return True
 
 
+def reload_certificates(door: Door) -> None:
+    for put_in_force in read_all_again(door.ports.contexts):
+        put_in_force()
+
+
 class TestRevocation:
     async def test_is_refused(self, door: Door, logged: Events) -> None:
         lost = door.authority.issue("lost")
         door.authority.revoke(lost)
-        assert reload_all(door.ports.contexts) == []
+        reload_certificates(door)
         why = await door.refused(lambda: door.open(lost).recv(1), logged)
         assert why == "cert revoked"
 
     async def test_that_is_out_of_date_lets_nobody_in(self, door: Door, logged: Events) -> None:
         door.authority.revoke(days=(-9, -1))
-        assert reload_all(door.ports.contexts) == []
+        reload_certificates(door)
         desk = door.authority.issue("desk")
         why = await door.refused(lambda: door.open(desk).recv(1), logged)
         assert why == "crl has expired"
@@ -292,7 +340,7 @@ class TestLives:
         before = await door.enter(desk)
         renewed = door.authority.issue("relay", "relay.example", usage=SERVER)
         door.authority.revoke(desk)
-        assert reload_all(door.ports.contexts) == []
+        reload_certificates(door)
         after = await door.enter(door.authority.issue("three"))
         assert after.getpeercert(True) == renewed.x509.public_bytes(Encoding.DER)
         assert before.getpeercert(True) != after.getpeercert(True)
@@ -303,10 +351,8 @@ class TestLives:
 
     async def test_a_reload_of_wrong_files(self, door: Door) -> None:
         door.relay.key.write_bytes(b"")
-        (wrong,) = reload_all(door.ports.contexts)
-        assert wrong == (
-            f"certKey, privateKey: {door.relay.key} holds no unencrypted private key in PEM"
-        )
+        with pytest.raises(PEMError, match="holds no unencrypted private key in PEM"):
+            reload_certificates(door)
         await door.enter(door.authority.issue("desk"))
 
     async def test_what_is_no_tls_is_its_end_and_no_fault(self, door: Door) -> None:
