@@ -3,16 +3,24 @@
 import random
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
+from statistics import median
 
 import click
 
 from tests.browser.chromium import MISSING, chromium, find_chromium
 from tests.soak.kill import JOURNAL, check_replay, kill_round
+from tests.soak.load import SIZE
 from tests.soak.page import CLICK_MAX, GROWTH_MAX, watch
 from tests.soak.reconnects import WAYS, Life
+from tests.soak.rounds import BACK_MAX, Break
+from tests.soak.rounds import Life as Service
 from tests.soak.stalls import KINDS, RATE, load, stall_round
+from tests.soak.steady import calibrate, table
+from tests.soak.steady import steady as keep_steady
 from tests.soak.stopped import stopped as stop_one
+from tests.soak.supervised import Supervised
 from tests.support import Relay
 
 RATE_LEAST = 100_000
@@ -23,8 +31,13 @@ _seed = click.option("--seed", type=int, help="Of the chance; a new one if left 
 
 
 def _chance(rounds: int, seed: int | None) -> random.Random:
+    click.echo(f"{rounds} rounds")
+    return _seeded(seed)
+
+
+def _seeded(seed: int | None) -> random.Random:
     seed = random.SystemRandom().getrandbits(32) if seed is None else seed
-    click.echo(f"{rounds} rounds, --seed {seed}")
+    click.echo(f"--seed {seed}")
     return random.Random(seed)
 
 
@@ -112,6 +125,93 @@ def stopped(seconds: float, consumers: int, rate: float) -> None:
     click.echo(f"the others' rate: {share:.0%} of what it was without a stopped one")
     click.echo(f"the relay's anonymous memory: {grown / (1 << 20):+.1f} MiB")
     click.echo(f"{result.left_behind} messages were behind, none is missing")
+
+
+_clients = click.option("--clients", default=500, show_default=True, help="How many have a name.")
+
+
+@main.command()
+@_rounds
+@_clients
+@click.option(
+    "--held/--not-held",
+    default=True,
+    help="Whether a supervisor holds the socket.",
+)
+@_seed
+def restarts(rounds: int, clients: int, held: bool, seed: int | None) -> None:
+    """Restart a relay again and again under load, with many named clients.
+
+    It is told to leave by SIGTERM, and started again when it has left. The socket is held
+    meanwhile, as systemd does. Nothing that was acknowledged may be lost, nothing may come twice,
+    and all must be back within 2 s, from the end of the first one's connection to the answer to the
+    last one's Subscribe. With a socket that is not held clients find nobody, and wait; then that is
+    only told.
+    """
+    with Service(clients, held=held, chance=_chance(rounds, seed)) as life:
+        _break(life, rounds, Supervised.restart, limited=held)
+
+
+@main.command()
+@_rounds
+@_clients
+@_seed
+def handovers(rounds: int, clients: int, seed: int | None) -> None:
+    """Have another relay take over again and again under load, with many named clients.
+
+    Nothing that was acknowledged may be lost, nothing may come twice, and all must be back within
+    2 s, from the end of the first one's connection to the answer to the last one's Subscribe: until
+    then the old relay serves all of them.
+    """
+    with Service(clients, held=False, chance=_chance(rounds, seed)) as life:
+        _break(life, rounds, Supervised.hand_over, limited=True)
+
+
+def _break(
+    life: Service, rounds: int, way: Callable[[Supervised], float], *, limited: bool
+) -> None:
+    """Break the service so often; fail if somebody was not back in time."""
+    breaks = []
+    for number in range(1, rounds + 1):
+        breaks.append(life.round(way))
+        click.echo(f"round {number}: all back after {breaks[-1]}; {life.messages} messages so far")
+    for name, what in Break.WHAT.items():
+        times = [getattr(each, name) for each in breaks]
+        click.echo(f"{what}: median {median(times):.2f} s, worst {max(times):.2f} s")
+    click.echo(f"{life.messages} messages were acknowledged, {life.sent_twice} of them sent twice")
+    click.echo(f"0 lost, 0 repeated, 0 reordered for {life.clients} clients")
+    if limited and max(each.since_lost for each in breaks) > BACK_MAX:
+        raise click.ClickException(f"not all were back within {BACK_MAX:g} s")
+
+
+@main.command()
+@click.option("--seconds", default=3600.0, show_default=True, help="For how long.")
+@click.option(
+    "--rate", type=float, help="Messages a second; half of the most of this machine if left out."
+)
+@_seed
+def steady(seconds: float, rate: float | None, seed: int | None) -> None:
+    """Keep a relay at half load for long while all kinds of clients come and go.
+
+    A consumer that takes everything, two WebSockets, clients with names and bookmarks that leave,
+    are killed and stall, and others that come and go, or stop reading until they are cut off. None
+    that has a name may miss a message, or get one twice or torn; nothing may grow.
+    """
+    if rate is None:
+        most = calibrate()
+        rate = most / 2
+        click.echo(f"the relay forwards {most:,.0f} messages/s at most")
+    click.echo(f"{rate:,.0f} messages/s of {SIZE} bytes for {seconds:g} s")
+    start = time.monotonic()
+
+    def tell(line: str) -> None:
+        click.echo(f"after {time.monotonic() - start:.0f} s: {line}")
+
+    result = keep_steady(seconds, rate, _seeded(seed), tell)
+    for line in table(result):
+        click.echo(line)
+    if result.grows:
+        raise click.ClickException("the relay's memory grows")
 
 
 @main.command()

@@ -91,12 +91,15 @@ def _carry_back(relay: socket.socket, client: socket.socket) -> None:
 
 
 class Other:
-    """Publishes in bursts, over any breaks, until it is told to stop."""
+    """Publishes ``burst`` messages each ``pause`` seconds, over any breaks, until told to stop."""
 
-    def __init__(self, relay: Path, source: int) -> None:
+    def __init__(self, relay: Path, source: int, burst: int = BURST, pause: float = PAUSE) -> None:
         self.failure: BaseException | None = None
+        self.source = source
+        self.published = 0
         self._relay = relay
-        self._source = source
+        self._burst = burst
+        self._pause = pause
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
@@ -110,13 +113,12 @@ class Other:
             raise self.failure
 
     def _run(self) -> None:
-        sequence = 0
         try:
             with Client(self._relay, types=NOTHING, acknowledge=True) as client:
-                while not self._over.wait(PAUSE):
-                    for _ in range(BURST):
-                        client.publish(signal_message(self._source, sequence))
-                        sequence += 1
+                while not self._over.wait(self._pause):
+                    for _ in range(self._burst):
+                        client.publish(signal_message(self.source, self.published))
+                        self.published += 1
         except BaseException as error:
             self.failure = error
 
