@@ -43,6 +43,7 @@ Examples:
   script/benchmark --systems relay,floor --loads through-3
   script/benchmark --loads replay,cold           only what these ask of the journal
   script/benchmark --loads browsers              only what those at the side port do to others
+  script/benchmark --loads handshakes            only what those at a TLS port do to others
 
 Directories are made in TMPDIR, /var/tmp if it is not set: 4 GB on a disk are needed.
 """

@@ -78,7 +78,7 @@ def measure_browsers(relay: JournalRelay, number: int, scale: float) -> Figures:
         else:
             found, done = measure_beside(visitors, relay, load, scale)
             figures[f"{load.key} {visitors.key} done"] = done
-        figures.update(_figures(f"{load.key} {visitors.key}", found))
+        figures.update(figures_of(f"{load.key} {visitors.key}", found))
 
     for load in (QUIET, BUSY):
         kinds = [NOBODY, *(each for each in VISITORS if load in each.loads)]
@@ -87,13 +87,15 @@ def measure_browsers(relay: JournalRelay, number: int, scale: float) -> Figures:
 
 
 def measure_beside(
-    visitors: Visitors, relay: JournalRelay, load: Load, scale: float
+    visitors: Visitors, relay: JournalRelay, load: Load, scale: float, port: int | None = None
 ) -> tuple[Measurement, float]:
     """Measure a load while visitors are there; also return how much those did.
 
-    Raises :class:`MeasurementError` if they could not do what they should, and as ``measure`` does.
+    They come to ``port``: the side port, if it is left out. Raises :class:`MeasurementError` if
+    they could not do what they should, and as ``measure`` does.
     """
-    command = (sys.executable, PROGRAM, visitors.key, str(relay.port), relay.directory / "socket")
+    where = str(port or relay.port), relay.directory / "socket"
+    command = (sys.executable, PROGRAM, visitors.key, *where)
     pipe = subprocess.PIPE
     with subprocess.Popen(  # noqa: S603 - our own program
         command, stdin=pipe, stdout=pipe, stderr=pipe, text=True
@@ -126,7 +128,7 @@ def _stall(relay: JournalRelay) -> None:
     raise MeasurementError(f"{STALLED.label}: has taken everything")
 
 
-def _figures(name: str, found: Measurement) -> Figures:
+def figures_of(name: str, found: Measurement) -> Figures:
     """Return what is told of a measurement: latencies in µs, CPU time as a part of a core's."""
     share = found.hub_cpu_seconds / found.seconds
     return {f"{name} p50": found.p50_us, f"{name} p99": found.p99_us, f"{name} cpu": share}

@@ -1,8 +1,9 @@
-"""What a side port has to do with while a load is measured, as a process of its own.
+"""What a side port, or a TLS port, has to do with while a load is measured: a process of its own.
 
 ``python visitors.py KIND PORT SOCKET`` prints a line when all of that kind is there, goes on until
 its standard input ends, and then prints how much it did, as a number: bytes that it was sent,
 requests that were refused, or connections. It leaves the processor to those that are measured.
+What proves who a TLS client is lies beside the socket, in a file named by :data:`PROOF`.
 """
 
 import itertools
@@ -10,12 +11,15 @@ import os
 import selectors
 import signal
 import socket
+import ssl
 import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 LIFETIME = 30
 """Seconds after which it ends by itself: before anybody misses the answer to a WebSocket's ping."""
@@ -39,6 +43,16 @@ OPENING_EACH = 0.001
 """Seconds between the first ones: more than the relay takes, so that none has to be sent again."""
 WRONG_EACH = 0.005
 """Seconds between two requests that are refused."""
+PROOF = "client.pem"
+"""A certificate and its key, and what the relay's is signed by: itself."""
+AT_ONCE = 8
+"""Clients that shake hands at the same time, each as fast as it can."""
+LET_IN_AT_ONCE = 600
+"""More handshakes than a TLS port begins before it has others wait: a flood lasts."""
+HELLOS_HELD = 256
+"""Twice as many unfinished handshakes as a TLS port takes."""
+HELLO_EACH = 0.002
+"""Seconds between two more of those."""
 
 UPGRADE = (
     "Connection: Upgrade",
@@ -196,6 +210,83 @@ def visit_wrongly(port: int, _path: str) -> Visit:
     return Visit(each=WRONG_EACH, step=ask_wrongly)
 
 
+def client_context(path: str) -> ssl.SSLContext:
+    """Return what a TLS client needs to be let in by the relay that has that socket."""
+    proof = Path(path).with_name(PROOF)
+    context = ssl.create_default_context(cafile=proof)
+    context.check_hostname = False
+    context.load_cert_chain(proof)
+    return context
+
+
+def client_hello(context: ssl.SSLContext) -> bytes:
+    """Return the first thing that a client says."""
+    outgoing = ssl.MemoryBIO()
+    try:
+        context.wrap_bio(ssl.MemoryBIO(), outgoing).do_handshake()
+    except ssl.SSLWantReadError:
+        return outgoing.read()
+    raise VisitError("a handshake was done without an answer")
+
+
+def visit_with_handshakes(before: int, port: int, path: str) -> Visit:
+    """Come in and go, again and again: so often before anything is measured."""
+    context = client_context(path)
+    pool = ThreadPoolExecutor(AT_ONCE)
+
+    def come_and_go(_: int) -> None:
+        with connect(port) as plain, context.wrap_socket(plain) as connection:
+            connection.do_handshake()
+
+    def all_come_and_go() -> int:
+        return len(list(pool.map(come_and_go, range(AT_ONCE))))
+
+    return _flood(all_come_and_go, before)
+
+
+def _flood(step: Callable[[], int], before: int) -> Visit:
+    """Do a step without a pause: so much of it now."""
+    done = 0
+    while done < before:
+        done += step()
+    return Visit(each=0.0, step=step, done=done)
+
+
+def visit_with_hellos(before: int, port: int, path: str) -> Visit:
+    """Make the relay do its part of a handshake, which is the larger one, and go."""
+    hello = client_hello(client_context(path))
+
+    def greet() -> int:
+        connections = [connect(port) for _ in range(AT_ONCE)]
+        for connection in connections:
+            connection.sendall(hello)
+        for connection in connections:
+            receive(connection)
+            connection.close()
+        return AT_ONCE
+
+    return _flood(greet, before)
+
+
+def visit_with_half_a_hello(port: int, path: str) -> Visit:
+    """Hold as many handshakes as there may be by half a greeting each, and go on doing so."""
+    hello = client_hello(client_context(path))
+    held: deque[socket.socket] = deque()
+
+    def hold() -> int:
+        connection = connect(port)
+        connection.sendall(hello[: len(hello) // 2])
+        held.append(connection)
+        if len(held) > HELLOS_HELD:
+            held.popleft().close()
+        return 1
+
+    for _ in range(HELLOS_HELD):
+        hold()
+        time.sleep(OPENING_EACH)
+    return Visit(each=HELLO_EACH, step=hold, done=HELLOS_HELD)
+
+
 VISITS: dict[str, Callable[[int, str], Visit]] = {
     "socket": visit_by_socket,
     "pages": visit_pages,
@@ -204,6 +295,10 @@ VISITS: dict[str, Callable[[int, str], Visit]] = {
     "stalled": visit_without_reading,
     "half-open": visit_half_open,
     "wrong": visit_wrongly,
+    "first-handshakes": partial(visit_with_handshakes, 0),
+    "handshakes": partial(visit_with_handshakes, LET_IN_AT_ONCE),
+    "hellos": partial(visit_with_hellos, LET_IN_AT_ONCE),
+    "half-hellos": visit_with_half_a_hello,
 }
 """What there is, by key."""
 

@@ -21,7 +21,17 @@ from alphapulse_relay.protocol_v2.control import (
     build_control,
 )
 from alphapulse_relay.protocol_v2.framing import Level, MessageReader, Rules
-from benchmarks import browsers, history, machine, page_cache, parts, report, stores, wire
+from benchmarks import (
+    browsers,
+    handshakes,
+    history,
+    machine,
+    page_cache,
+    parts,
+    report,
+    stores,
+    wire,
+)
 from benchmarks.__main__ import DOCS, main
 from benchmarks.history import PARTS, History, Part
 from benchmarks.loads import ALL_READ, LOADS, ONE_STALLED, Figure, Load, Target
@@ -369,6 +379,12 @@ EXPECTED = {
         for figure in ("p50", "p99", "cpu", "done")
     }
     - {"quiet nobody done", "busy nobody done"},
+    "handshakes": {
+        f"{who} {figure}"
+        for who in ("nobody", *(each.key for each in handshakes.VISITORS))
+        for figure in ("p50", "p99", "cpu", "rate")
+    }
+    - {"nobody rate"},
 }
 
 
@@ -448,6 +464,17 @@ def test_visitors_are_judged_but_not_those_that_they_are_compared_with() -> None
         others = [check.met for check in checks if "on the socket" in check.label]
         assert others == [None, None]
         assert [check.met for check in checks if check.target] == [met] * 10
+
+
+def test_handshakes_are_judged() -> None:
+    def found(p99: float) -> parts.Figures:
+        keys = [each.key for each in handshakes.VISITORS]
+        figures = {f"{key} {name}": p99 for key in keys for name in ("p50", "p99", "cpu", "rate")}
+        return figures | {f"nobody {name}": 10.0 for name in ("p50", "p99", "cpu")}
+
+    for p99, met in ((11.0, True), (11.2, False)):
+        checks = handshakes.judge_handshakes([found(1.0), found(p99), found(99.0)])
+        assert [check.met for check in checks] == [met] * len(handshakes.VISITORS)
 
 
 def test_visitors_that_are_turned_away_are_told(
