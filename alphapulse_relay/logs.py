@@ -9,6 +9,7 @@ twistd starts its logger (``twisted.application.app.AppLogger.start``).
 
 import json
 import math
+import os
 import signal
 import sys
 from collections.abc import Callable, Mapping
@@ -27,13 +28,43 @@ from twisted.logger import (
 )
 from twisted.python.logfile import LogFile
 from twisted.python.reflect import safe_str
+from zope.interface import implementer
 
 _DEFAULT_FILE = "twistd.log"
 _LEGACY_FIELDS = frozenset({"format", "isError", "printed", "system", "why"})
 """What ``twisted.python.log`` adds to each event for its own use."""
 
 
-def observer(level: str, form: str, twistd: Mapping[str, Any]) -> ILogObserver | None:
+@implementer(ILogObserver)
+class FileLog:
+    """Writes events of at least ``level`` to a file, as ``form`` (``text`` or ``json``)."""
+
+    def __init__(self, level: str, form: str, out: IO[Any]) -> None:
+        encoding = getattr(out, "encoding", None) or "utf-8"
+        line = json_line if form == "json" else _text_line(encoding)
+        self._out = out
+        self._least = LogLevelFilterPredicate(LogLevel.levelWithName(level))
+        self._write = FilteringLogObserver(FileLogObserver(out, line), [self._least])
+
+    def __call__(self, event: LogEvent) -> None:
+        """Write an event, if it is severe enough."""
+        self._write(event)
+
+    def set_level(self, level: str) -> None:
+        """Write events of at least that level from now on."""
+        self._least.setLogLevelForNamespace("", LogLevel.levelWithName(level))
+
+    def reopen(self) -> None:
+        """Go on in the file that has the name now: another program may have moved ours away.
+
+        Raises ``OSError`` if there can be none; then nothing has changed.
+        """
+        if isinstance(self._out, LogFile):
+            os.close(os.open(self._out.path, os.O_RDWR | os.O_CREAT, 0o666))
+            self._out.reopen()
+
+
+def observer(level: str, form: str, twistd: Mapping[str, Any]) -> FileLog | None:
     """Return the observer for events of at least ``level``, as ``form`` (``text`` or ``json``).
 
     ``twistd`` is the options of twistd itself. None where the log is left to twistd: with
@@ -47,13 +78,7 @@ def observer(level: str, form: str, twistd: Mapping[str, Any]) -> ILogObserver |
         return None
     to_stdout = name == "-" or (in_foreground and not name)
     out: Any = sys.stdout if to_stdout else _log_file(name or _DEFAULT_FILE)
-    return _file_observer(level, form, out)
-
-
-def _file_observer(level: str, form: str, out: IO[Any]) -> ILogObserver:
-    line = json_line if form == "json" else _text_line(getattr(out, "encoding", None) or "utf-8")
-    least = LogLevelFilterPredicate(LogLevel.levelWithName(level))
-    return FilteringLogObserver(FileLogObserver(out, line), [least])
+    return FileLog(level, form, out)
 
 
 def _log_file(name: str) -> LogFile:

@@ -37,6 +37,8 @@ _TOKEN = re.compile(rb"[A-Za-z0-9._~-]{16,1024}")
 """What can be sent in a header and as a subprotocol, and is long enough not to be guessed."""
 TOKEN_FILE_MAX = 2048
 """Bytes of a token's file that are read: more than a token has."""
+ABSTRACT = "@"
+"""What an abstract name begins with, as a person writes it."""
 _PORT = re.compile(r"\b(?:tcp6?|ssl|mtls):(?:port=)?(-?\d+)")
 
 
@@ -45,6 +47,16 @@ def path(text: str) -> Path:
     if not text or not text.isprintable():
         raise ValueError("is not a path of printable characters")
     return Path(text).absolute()
+
+
+def socket_path(text: str) -> Path:
+    """Read a path, made absolute, or the abstract name of a Unix socket, such as ``@relay``."""
+    if not text.startswith(ABSTRACT):
+        return path(text)
+    name = text.removeprefix(ABSTRACT)
+    if not name or not name.isprintable() or "/" in name:
+        raise ValueError("is not an abstract name of printable characters, such as @relay, nor /")
+    return Path(text)
 
 
 def mode(text: str) -> int:
@@ -62,6 +74,8 @@ def endpoint(text: str) -> str:
     """
     try:
         serverFromString(object(), text)
+        if "\0" in text:
+            raise ValueError("an abstract name can only be a --socket")
         if any(not 0 <= int(port) <= 65535 for port in _PORT.findall(text)):
             raise ValueError("a port is a number from 0 to 65535")
     except Exception as error:  # each kind of endpoint raises what its own parser does

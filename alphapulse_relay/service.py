@@ -3,33 +3,45 @@
 Alone knows all rooms. twistd finds ``Options`` and ``makeService`` here.
 """
 
+import atexit
 import gc
 import os
 import resource
 import signal
 import sys
 from collections.abc import Mapping
-from types import FrameType
+from pathlib import Path
+from types import FrameType, MappingProxyType
 from typing import Any, NoReturn
 
 from twisted.application.service import IService, MultiService, Service
 from twisted.application.strports import service as endpoint_service
-from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
+from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from twisted.internet.error import CannotListenError
+from twisted.internet.task import deferLater
 from twisted.logger import ILogObserver, Logger
 from twisted.python.components import Componentized
+from twisted.python.failure import Failure
 
 from alphapulse_relay import __version__
+from alphapulse_relay.handover import Handover
 from alphapulse_relay.hub.disk import Disk
 from alphapulse_relay.hub.factory import BUILD, SignalRelayFactory
 from alphapulse_relay.hub.journal import Journal, JournalError, JournalInUse, Workers
-from alphapulse_relay.hub.ports import LISTEN_BACKLOG, PortReactor, RelayPort, accept_waiting
+from alphapulse_relay.hub.permission import AccessRules
+from alphapulse_relay.hub.ports import PortReactor
 from alphapulse_relay.hub.storage import MemoryStorage
 from alphapulse_relay.hub.worker import ThreadWorker
-from alphapulse_relay.logs import observer
+from alphapulse_relay.listener import ListenerService, SocketReactor, address_of
+from alphapulse_relay.logs import FileLog, observer
+from alphapulse_relay.option_sources import OptionError
 from alphapulse_relay.options import Options, Settings
-from alphapulse_relay.tls import reload_all
-from alphapulse_relay.unix_socket import SocketPath, StartError
+from alphapulse_relay.passed import PassedSockets, environment, from_systemd
+from alphapulse_relay.pem import PEMError
+from alphapulse_relay.reload import Reload, read_again
+from alphapulse_relay.systemd import Notifier, Summary
+from alphapulse_relay.tls import read_all_again
+from alphapulse_relay.unix_socket import StartError, claim_of, is_writable
 from alphapulse_relay.web.access import Access
 from alphapulse_relay.web.connections import WEB_CONNECTIONS_MAX
 from alphapulse_relay.web.rates import Rates
@@ -37,8 +49,12 @@ from alphapulse_relay.web.site import build_site
 
 __all__ = ["Options", "SignalRelayService", "makeService"]
 
-DRAIN_SECONDS = 5.0
-"""How long a relay that was told to leave waits for consumers to take what was sent to them."""
+NO_FLAGS: Mapping[str, str | list[str]] = MappingProxyType({})
+FREE_SECONDS = 2.0
+"""How long a relay that takes over waits for the journal of one that was killed while it left: its
+connections are closed a moment before its files."""
+FREE_INTERVAL = 0.02
+"""Seconds between looks whether that is done."""
 SPARE_DESCRIPTORS = 256
 """Descriptors beyond those of the peers and of the side port's connections: listeners, log, epoll,
 and what is being refused, of which a port accepts 100 in a turn."""
@@ -46,53 +62,29 @@ WEB_SHARE = 4
 """The part of a low limit of open files that the side port's connections may have: a quarter."""
 
 
-class ListenerService(Service):
-    """The Unix socket: claimed and bound with the rights that twistd starts with."""
-
-    def __init__(self, settings: Settings, hub: SignalRelayFactory, reactor: Any) -> None:
-        self._path = SocketPath(settings.socket)
-        self._port = RelayPort(
-            os.fsencode(settings.socket), hub, LISTEN_BACKLOG, settings.socket_mode, reactor
-        )
-
-    def check(self) -> None:
-        """Raise :class:`StartError` for what would keep the relay from starting."""
-        self._path.check()
-
-    def privilegedStartService(self) -> None:
-        """Listen. Raises :class:`StartError` if the path cannot be had."""
-        self._path.claim()
-        self._port.startListening()
-        self._path.bound()
-        super().privilegedStartService()
-
-    def abandon(self) -> None:
-        """Undo a start that failed elsewhere, before the process ends."""
-        self._path.release()
-        if self._port.connected:
-            self._port.stopListening()
-
-    def stopService(self) -> Deferred[None]:
-        """Accept no more, then remove the socket."""
-        super().stopService()
-        accept_waiting(self._port)
-        stopped: Deferred[None] = maybeDeferred(self._port.stopListening)
-        return stopped.addCallback(lambda _: self._path.release())
-
-
 class SignalRelayService(MultiService):
     """The relay.
 
     ``twistd`` are the options of twistd itself, by which it is told where to log; without them the
-    log is left to it.
+    log is left to it. ``flags`` are those that the settings were read with, for when they are read
+    again.
     """
 
     _log = Logger()
 
-    def __init__(self, settings: Settings, twistd: Mapping[str, Any] | None, reactor: Any) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        twistd: Mapping[str, Any] | None,
+        reactor: Any,
+        flags: Mapping[str, str | list[str]] = NO_FLAGS,
+    ) -> None:
         super().__init__()
         self.settings = settings
         self._twistd = twistd
+        self._flags = flags
+        self._file_log: FileLog | None = None
+        self._leaving = False
         self._reactor = reactor
         self._journal = build_journal(settings, reactor)
         self.hub = SignalRelayFactory(
@@ -104,17 +96,28 @@ class SignalRelayService(MultiService):
             verbose=settings.log_level == "debug",
         )
         self._rates = Rates(self.hub, reactor)
-        access = Access(settings.web_origin, settings.web_token_file, settings.web_publish)
-        self._connections = build_site(self.hub, self.unready, access, self._rates)
+        self._notifier = Notifier(reactor, os.environ, Summary(self.hub, self._journal))
+        self._access = Access(*_for_access(settings))
+        self.hub.access = settings.access
+        self._connections = build_site(self.hub, self.unready, self._access, self._rates)
         self._asked_by: dict[IService, str] = {}
-        self._listener = ListenerService(settings, self.hub, reactor)
-        self._add(self._listener, f"--socket {settings.socket}")
-        self.ports = PortReactor(reactor, self.hub)
-        """Opens all ports but that of the socket, and has their ``contexts``: see :mod:`tls`."""
+        self._sockets = SocketReactor(reactor, PassedSockets(from_systemd(environment())))
+        self.ports = PortReactor(self._sockets, self.hub)
+        """Opens all ports, and has the ``contexts`` of those with TLS: see :mod:`tls`."""
         ports: Any = self.ports
+        address = address_of(settings.socket)
+        listener = ListenerService(address, settings.socket_mode, self.hub, ports, self._sockets)
+        self._add(listener, f"--socket {settings.socket}")
+        self._handover = Handover(
+            address,
+            self._sockets,
+            reactor,
+            lambda: self.settings.drain,
+            lambda: self.leave("handover"),
+        )
         for endpoint in settings.listen:
-            listener = endpoint_service(endpoint, self.hub, ports)
-            self._add(listener, f"--listen {endpoint}")
+            more = endpoint_service(endpoint, self.hub, ports)
+            self._add(more, f"--listen {endpoint}")
         self._listeners = list(self)
         if settings.web is not None:
             web = endpoint_service(settings.web, self._connections, ports)
@@ -133,7 +136,10 @@ class SignalRelayService(MultiService):
 
     def check(self) -> None:
         """Raise :class:`StartError` for what can be seen to be wrong before anything is done."""
-        self._listener.check()
+        address = address_of(self.settings.socket)
+        if not self._sockets.passed.has_unix(address):
+            live = self.settings.takeover and self._handover.possible
+            claim_of(address).check(live=live)
 
     def setServiceParent(self, parent: IService) -> None:
         """Join an application, and have its log go where and how the options say."""
@@ -141,9 +147,9 @@ class SignalRelayService(MultiService):
         if self._twistd is None or not isinstance(parent, Componentized):
             return
         settings = self.settings
-        log_observer = observer(settings.log_level, settings.log_format, self._twistd)
-        if log_observer is not None:
-            parent.setComponent(ILogObserver, log_observer)
+        self._file_log = observer(settings.log_level, settings.log_format, self._twistd)
+        if self._file_log is not None:
+            parent.setComponent(ILogObserver, self._file_log)
 
     def privilegedStartService(self) -> None:
         """Listen everywhere. What fails ends the process with one line."""
@@ -151,41 +157,89 @@ class SignalRelayService(MultiService):
         try:
             if settings.cpu is not None:
                 os.sched_setaffinity(0, {settings.cpu})
-            peers, connections = raise_descriptor_limit(settings.max_peers)
-            self.hub.max_peers, self._connections.most = peers, connections
+            self._make_room(settings.max_peers)
+            if settings.takeover:
+                self._handover.ask()
             for part, option in self._asked_by.items():
                 start(part, option)
+            self._handover.listen()
         except StartError as error:
             self._fail(str(error), error.status)
-        if self.hub.max_peers < settings.max_peers:
+
+    def _make_room(self, wanted: int) -> None:
+        """Let so many peers in, or as many as fit. Raises :class:`StartError` if none do."""
+        self.hub.max_peers, self._connections.most = raise_descriptor_limit(wanted)
+        if self.hub.max_peers < wanted:
             self._log.warn(
                 "the limit of open files allows {possible} peers, not {wanted}: raise it with "
                 "'ulimit -n' or LimitNOFILE=",
                 possible=self.hub.max_peers,
-                wanted=settings.max_peers,
+                wanted=wanted,
             )
 
     def startService(self) -> None:
-        """Serve, from when the reactor runs."""
-        # Not before, as it is to belong to the user that the relay runs as.
-        self._open_log()
+        """Serve, from when the reactor runs, or when the relay to take over from has left."""
+        self._reactor.callWhenRunning(self._handle_signals)
+        # Before anybody waits: it walks all that is loaded.
+        gc.collect()
+        try:
+            if self._handover.asked:
+                check_writable(self.settings.journal)
+                Deferred.fromCoroutine(self._succeed()).addErrback(self._give_up)
+            else:
+                self._open_log()
+                self._serve()
+        except StartError as error:
+            self._fail(str(error), error.status)
+
+    async def _succeed(self) -> None:
+        """Serve when the relay that is taken over from has left."""
+        await self._handover.take()
+        until = self._reactor.seconds() + FREE_SECONDS
+        while not self._leaving:
+            try:
+                self._open_log()
+            except StartError as error:
+                if error.status != os.EX_TEMPFAIL or self._reactor.seconds() >= until:
+                    raise
+                await deferLater(self._reactor, FREE_INTERVAL)
+            else:
+                self._serve()
+                self._sockets.admit()
+                return
+
+    def _serve(self) -> None:
         if self.settings.web is not None:
             self._rates.start()
         super().startService()
+        self._sockets.drop_unused()
         # What is loaded by now stays: a collector that walks it all stops everybody meanwhile.
-        gc.collect()
         gc.freeze()
-        self._reactor.callWhenRunning(self._handle_signals)
         self._reactor.callWhenRunning(self._announce)
 
     def _open_log(self) -> None:
+        # Not before the start, as the journal is to belong to the user that the relay runs as.
         try:
             self.hub.open()
         except JournalInUse as error:
             hint = "give this one another --journal, or none"
-            self._fail(f"--journal: {error}; {hint}", os.EX_TEMPFAIL)
+            raise StartError(f"--journal: {error}; {hint}", os.EX_TEMPFAIL) from error
         except JournalError as error:
-            self._fail(f"--journal: {error}")
+            raise StartError(f"--journal: {error}") from error
+
+    def _give_up(self, failure: Failure) -> None:
+        """End a start that failed when the reactor runs, which would only log an exception."""
+        if failure.check(CancelledError) is not None:
+            return
+        error, status = failure.value, os.EX_SOFTWARE
+        if isinstance(error, StartError):
+            status = error.status
+            self._log.error("cannot start: {message}", message=str(error))
+        else:
+            self._log.failure("cannot start", failure)
+        print(f"signal-relay: {error}", file=sys.__stderr__)
+        atexit.register(exit_at_once, status)
+        self._reactor.callWhenRunning(self._reactor.stop)
 
     def _announce(self) -> None:
         self._log.info(
@@ -200,19 +254,25 @@ class SignalRelayService(MultiService):
             peers=self.hub.max_peers,
             web=self.settings.web or "none",
         )
+        self._notifier.ready()
 
     def stopService(self) -> Deferred[None]:
         """Accept no more, deliver what was sent, then end the connections and the side port."""
-        self.running = 0
-        return Deferred.fromCoroutine(self._stop())
+        serving, self.running = self.running, 0
+        self._leaving = True
+        self._notifier.stopping()
+        return Deferred.fromCoroutine(self._stop(bool(serving)))
 
-    async def _stop(self) -> None:
-        await gatherResults([part.stopService() for part in self._listeners])
-        await self.hub.drain(DRAIN_SECONDS)
-        if self._journal is not None:
+    async def _stop(self, serving: bool) -> None:
+        closing = [part.stopService() for part in self._listeners]
+        await gatherResults([*closing, self._handover.stop()])
+        await self.hub.drain.begin(self.settings.drain)
+        if self._journal is not None and serving:
             self._journal.close()
+        self._handover.finish()
         self._rates.stop()
         await gatherResults([part.stopService() for part in self if part not in self._listeners])
+        self._notifier.stop()
 
     def _handle_signals(self) -> None:
         # twistd's own handler would end the process by the same signal once all is done: to a
@@ -228,25 +288,70 @@ class SignalRelayService(MultiService):
         self._reactor.callFromThread(self.reload)
 
     def reload(self) -> None:
-        """Read the certificates again; what is wrong is told, and the old ones stay."""
-        problems = reload_all(self.ports.contexts)
-        for problem in problems:
-            self._log.error("SIGHUP: {problem}: those from before stay in use", problem=problem)
-        if not problems:
-            self._log.info("SIGHUP: certificates were read again; for all else restart")
+        """Read settings and certificates again; if anything is wrong, all stays as it was."""
+        if not self.running:
+            return
+        self._notifier.reloading()
+        self._reopen_log()
+        try:
+            reload = read_again(self.settings, self._flags, os.environ)
+            put_in_force = read_all_again(self.ports.contexts)
+            self._make_room(reload.settings.max_peers)
+        except (OptionError, PEMError, StartError) as error:
+            self._log.error("SIGHUP: nothing was changed: {problem}", problem=str(error))
+        else:
+            for certificates in put_in_force:
+                certificates()
+            self.settings = reload.settings
+            self._apply()
+            self._tell_of(reload)
+        self._notifier.ready()
+
+    def _reopen_log(self) -> None:
+        try:
+            if self._file_log is not None:
+                self._file_log.reopen()
+        except OSError as error:
+            self._log.warn(
+                "SIGHUP: the log stays in the file that is open: {error}", error=str(error)
+            )
+
+    def _apply(self) -> None:
+        """Go by the settings, as far as a relay that runs can."""
+        settings = self.settings
+        self.hub.pace.patience = settings.hold
+        self.hub.log_chunks(settings.log_level == "debug")
+        self._access.change(*_for_access(settings))
+        self.hub.access = settings.access
+        if self._journal is not None:
+            self._journal.keep_for(settings.journal_age)
+        if self._file_log is not None:
+            self._file_log.set_level(settings.log_level)
+
+    def _tell_of(self, reload: Reload) -> None:
+        if reload.restart:
+            self._log.warn(
+                "SIGHUP: changed, but not before a restart: {options}",
+                options=", ".join(reload.restart),
+            )
+        self._log.info(
+            "SIGHUP: settings and certificates were read again; changed: {options}",
+            options=", ".join(reload.changed) or "nothing",
+        )
 
     def leave(self, name: str) -> None:
         """Leave in order at the first signal, at once at the second."""
-        if self.running:
+        if not self._leaving:
+            self._leaving = True
             self._log.info("{signal}: leaving", signal=name)
             self._reactor.stop()
         else:
             self._log.info("{signal}: leaving at once", signal=name)
-            self.hub.cut_drain()
+            self.hub.drain.cut()
 
     def _fail(self, message: str, status: int = os.EX_CONFIG) -> NoReturn:
         self._log.error("cannot start: {message}", message=message)
-        self._listener.abandon()
+        self._sockets.abandon()
         if os.path.samestat(os.fstat(2), os.stat(os.devnull)):
             # A daemon: its caller waits for word from twistd, which gives it for an exception.
             raise StartError(message, status)
@@ -261,13 +366,20 @@ def makeService(options: Options) -> SignalRelayService:
     from twisted.internet import reactor  # noqa: PLC0415 - installed by twistd just before
 
     try:
-        relay = SignalRelayService(options.settings, options.parent or {}, reactor)
+        relay = SignalRelayService(options.settings, options.parent or {}, reactor, options.flags)
         relay.check()
     except StartError as error:
         exit_with(str(error), error.status)
     except OSError as error:
         exit_with(f"cannot start: {error.strerror or error}", os.EX_CONFIG)
     return relay
+
+
+def _for_access(
+    settings: Settings,
+) -> tuple[tuple[str, ...], str | None, bool, AccessRules | None]:
+    """Return what decides who may ask the side port for what."""
+    return settings.web_origin, settings.web_token_file, settings.web_publish, settings.access
 
 
 def build_journal(settings: Settings, reactor: Any) -> Journal | None:
@@ -286,6 +398,12 @@ def build_journal(settings: Settings, reactor: Any) -> Journal | None:
     )
 
 
+def check_writable(journal: Path | None) -> None:
+    """Raise :class:`StartError` if it can be seen that the journal could not be written."""
+    if journal is not None and not is_writable(journal):
+        raise StartError(f"--journal: {journal}: Permission denied")
+
+
 def start(part: IService, option: str) -> None:
     """Have a part of the relay listen. Raises :class:`StartError` that names the option."""
     try:
@@ -301,6 +419,12 @@ def exit_with(message: str, status: int) -> NoReturn:
     # Once twistd logs, sys.stderr leads into the log.
     print(f"signal-relay: {message}", file=sys.__stderr__)
     raise SystemExit(status)
+
+
+def exit_at_once(status: int) -> None:
+    """End the process with that status, which at its end nothing else can give it."""
+    sys.stdout.flush()
+    os._exit(status)
 
 
 def raise_descriptor_limit(peers: int) -> tuple[int, int]:
@@ -335,5 +459,8 @@ def _raise_limit(wanted: int) -> int:
             wanted = hard
         else:
             return wanted
-    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    except OSError:  # a sandbox forbids even that
+        return soft
     return wanted

@@ -5,6 +5,7 @@ flows over a connection, and who may do what, it does not know.
 """
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -52,31 +53,22 @@ class MutualTLS:
         self._files = files
         self._options = _read_options(files)
 
-    def reload(self) -> None:
-        """Read the files again, for connections that come from now on.
+    def read_again(self) -> Callable[[], None]:
+        """Read the files again, and return what puts them in force for connections from then on.
 
-        Raises :class:`PEMError`; then all is as before.
+        Raises :class:`PEMError`. Until that is called, all is as before.
         """
-        self._options = _read_options(self._files)
+        options = _read_options(self._files)
+        return partial(setattr, self, "_options", options)
 
     def serverConnectionForTLS(self, protocol: Any) -> Connection:
         """Return the TLS of a new connection; see ``IOpenSSLServerConnectionCreator``."""
         return self._options.serverConnectionForTLS(protocol)
 
 
-def reload_all(contexts: Iterable[object]) -> list[str]:
-    """Have the files of those that are :class:`MutualTLS` read again.
-
-    Returns a line for each whose files cannot be used: it is as before.
-    """
-    wrong = []
-    for context in contexts:
-        if isinstance(context, MutualTLS):
-            try:
-                context.reload()
-            except PEMError as error:
-                wrong.append(str(error))
-    return wrong
+def read_all_again(contexts: Iterable[object]) -> list[Callable[[], None]]:
+    """Do as :meth:`MutualTLS.read_again` for those that are such; raises :class:`PEMError`."""
+    return [context.read_again() for context in contexts if isinstance(context, MutualTLS)]
 
 
 @implementer(IPlugin, IStreamServerEndpointStringParser)

@@ -10,6 +10,8 @@ connected to: a live one answers or is too busy to (EAGAIN), a stale one refuses
 
 The lock file is left where it is. Removing it would let two relays in: one that has opened the
 file just before locks what no longer has a name, while another locks a new file of that name.
+
+An abstract name (unix(7)) has no file and needs no lock: the kernel lets one bind it.
 """
 
 import errno
@@ -19,6 +21,7 @@ import socket
 import stat
 import struct
 from pathlib import Path
+from typing import Protocol, Self
 
 from twisted.logger import Logger
 
@@ -44,37 +47,120 @@ class StartError(Exception):
         self.status = status
 
 
-class SocketPath:
-    """The path of a Unix socket, held by at most one relay.
+class Claim(Protocol):
+    """The address of a Unix socket, held by at most one relay.
 
     In order: :meth:`check` where a person still sees the answer, :meth:`claim`, then bind, then
-    :meth:`bound`, and :meth:`release` when the listening socket is closed.
+    :meth:`bound`, and :meth:`release` when the listening socket is closed. ``lock`` and ``file``
+    are descriptors by which it is held, for who takes over from us. ``owned`` is whether it is
+    ours: what was lent by another relay, or given to it, is let go of but not removed.
+    """
+
+    lock: int | None
+    file: int | None
+    owned: bool
+
+    def check(self, *, live: bool = False) -> None:
+        """Look whether :meth:`claim` would succeed, and change nothing.
+
+        Raises :class:`StartError` as that does, except for the lock, which is not looked at. With
+        ``live`` another relay may live there.
+        """
+
+    def claim(self) -> None:
+        """Take the address. Raises :class:`StartError`, with 75 if another relay has it."""
+
+    def bound(self) -> None:
+        """Take note that the socket was bound."""
+
+    def own(self, mode: int) -> None:
+        """Take note that it is ours alone, and give the socket's file those permissions."""
+
+    def release(self) -> None:
+        """Give the address up. May be called again."""
+
+    def taken(self) -> StartError:
+        """Return how to tell that somebody else has bound the address."""
+
+
+class AbstractName:
+    """An abstract name, ``address`` with its null before it. See :class:`Claim`."""
+
+    def __init__(self, address: str) -> None:
+        self.lock: int | None = None
+        self.file: int | None = None
+        self.owned = True
+        self._address = address
+        self._shown = shown(address)
+
+    def check(self, *, live: bool = False) -> None:
+        """Raise :class:`StartError` if the name is of no use, or a relay lives there."""
+        length = len(os.fsencode(self._address))
+        if length > SUN_PATH_MAX:
+            raise StartError(
+                f"the name of the socket is too long: {self._shown} has {length} bytes, at most "
+                f"{SUN_PATH_MAX} are possible; choose a shorter --socket"
+            )
+        if not live:
+            _refuses(self._address)
+
+    def claim(self) -> None:
+        """Raise :class:`StartError` as :meth:`check`: the name is taken by binding it."""
+        self.check()
+
+    def bound(self) -> None:
+        """Do nothing: the name is held for as long as the socket is open."""
+
+    def own(self, mode: int) -> None:
+        """Do nothing: there is no file."""
+
+    def release(self) -> None:
+        """Do nothing: the kernel does it."""
+
+    def taken(self) -> StartError:
+        """Return how to tell that another has the name."""
+        return _live(self._shown, None)
+
+
+class SocketPath:
+    """The path of a Unix socket, held by at most one relay. See :class:`Claim`.
+
+    ``guarded`` is whether a lock is to be taken: not for one beside a path whose lock is ours.
     """
 
     log = Logger()
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, guarded: bool = True) -> None:
         self.path = path
         self.lock_path = path.parent / f"{path.name}.lock"
-        self._lock: int | None = None
-        self._socket: int | None = None
+        self.lock: int | None = None
+        self.file: int | None = None
+        self.owned = True
+        self._guarded = guarded
 
-    def check(self) -> None:
+    @classmethod
+    def lent(cls, path: Path, lock: int | None, file: int | None) -> Self:
+        """Return the path that another relay holds, and has given us its descriptors of."""
+        held = cls(path)
+        held.lock, held.file, held.owned = lock, file, False
+        return held
+
+    def check(self, *, live: bool = False) -> None:
         """Look whether :meth:`claim` would succeed, and change nothing.
 
-        Raises :class:`StartError` as that does, except for the lock, which is not looked at.
+        Raises :class:`StartError` as that does, except for the lock, which is not looked at. With
+        ``live`` another relay may live there.
         """
         self._check_path()
         directory = self.path.parent
         if os.path.lexists(directory):
             self._check_directory()
-            self._is_stale()
-        while not os.path.exists(directory) and directory != directory.parent:
-            directory = directory.parent
-        if not os.access(directory, os.W_OK | os.X_OK, effective_ids=True):
+            if not live:
+                self._is_stale()
+        if not is_writable(directory):
             raise StartError(
-                f"cannot write to the directory {directory}: let this user write there, or choose "
-                "another --socket"
+                f"cannot write to the directory {existing(directory)}: let this user write there, "
+                "or choose another --socket"
             )
 
     def claim(self) -> None:
@@ -88,7 +174,8 @@ class SocketPath:
         self._make_directory()
         self._check_directory()
         try:
-            self._take_lock()
+            if self._guarded:
+                self._take_lock()
             if self._is_stale():
                 self._remove_stale()
         except StartError:
@@ -100,18 +187,36 @@ class SocketPath:
 
         The file is held open (O_PATH, open(2)): so nothing else can get its inode number.
         """
-        self._socket = os.open(self.path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+        self.file = os.open(self.path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+
+    def own(self, mode: int) -> None:
+        """Take note that the socket is ours alone, and give it those permissions."""
+        self.owned = True
+        try:
+            # By the descriptor: what is at the path may be another by now.
+            os.chmod(f"/proc/self/fd/{self.file}", mode)
+        except OSError as error:
+            self.log.warn(
+                "cannot change the permissions of {path}: {reason}",
+                path=self.path,
+                reason=error.strerror,
+            )
 
     def release(self) -> None:
         """Remove the socket if it is still ours, and give up the lock. May be called again.
 
         A socket that cannot be removed is logged; the next relay removes it.
         """
-        if self._socket is not None:
-            self._remove_own(self._socket)
-            os.close(self._socket)
-            self._socket = None
+        if self.file is not None:
+            if self.owned:
+                self._remove_own(self.file)
+            os.close(self.file)
+            self.file = None
         self._drop_lock()
+
+    def taken(self) -> StartError:
+        """Return how to tell that somebody else has bound the path just now."""
+        return _live(os.fspath(self.path), None)
 
     def _check_path(self) -> None:
         if not self.path.name:
@@ -159,12 +264,12 @@ class SocketPath:
     def _take_lock(self) -> None:
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
         try:
-            self._lock = os.open(self.lock_path, flags, LOCK_MODE)
-            self._check_lock_file(self._lock)
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self.lock = os.open(self.lock_path, flags, LOCK_MODE)
+            self._check_lock_file(self.lock)
+            fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             self._is_stale()  # raises, with the pid, if the holder listens already
-            raise self._live(None) from None
+            raise self.taken() from None
         except OSError as error:
             message = f"cannot take the lock {self.lock_path}: {error.strerror}"
             raise StartError(f"{message}; remove it, or choose another --socket") from error
@@ -177,9 +282,9 @@ class SocketPath:
             raise StartError(f"{message}: remove it, or choose another --socket")
 
     def _drop_lock(self) -> None:
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+        if self.lock is not None:
+            os.close(self.lock)
+            self.lock = None
 
     def _is_stale(self) -> bool:
         """Return whether a socket is there that nobody listens on; False if nothing is there.
@@ -191,27 +296,11 @@ class SocketPath:
         except FileNotFoundError:
             return False
         except OSError as error:
-            raise self._unusable(error) from error
+            raise _unusable(os.fspath(self.path), error) from error
         if not stat.S_ISSOCK(mode):
             message = f"{self.path} is there and is not a socket"
             raise StartError(f"{message}: move it away, or choose another --socket")
-        return self._refuses()
-
-    def _refuses(self) -> bool:
-        """Connect to the socket, without waiting, and tell whether it refuses."""
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-            probe.setblocking(False)
-            try:
-                probe.connect(os.fspath(self.path))
-            except ConnectionRefusedError:
-                return True
-            except FileNotFoundError:
-                return False
-            except BlockingIOError:
-                raise self._live(None) from None
-            except OSError as error:
-                raise self._unusable(error) from error
-            raise self._live(_peer_pid(probe))
+        return _refuses(os.fspath(self.path))
 
     def _remove_stale(self) -> None:
         try:
@@ -231,24 +320,70 @@ class SocketPath:
                 "cannot remove the socket {path}: {reason}", path=self.path, reason=error.strerror
             )
 
-    def _live(self, pid: int | None) -> StartError:
-        who = f"another relay (pid {pid})" if pid else "another relay"
-        message = f"{who} lives on {self.path}: stop it, or choose another --socket"
-        return StartError(message, os.EX_TEMPFAIL)
 
-    def _unusable(self, error: OSError) -> StartError:
-        reason = error.strerror
-        if error.errno == errno.EPROTOTYPE:
-            reason = "it is no stream socket"
-        message = f"cannot tell whether a relay lives on {self.path}: {reason}"
-        return StartError(f"{message}; look who holds it, or choose another --socket")
+def claim_of(address: str, *, guarded: bool = True) -> Claim:
+    """Return how an address is held: a path, or an abstract name with a null before it."""
+    if address.startswith("\0"):
+        return AbstractName(address)
+    return SocketPath(Path(address), guarded=guarded)
 
 
-def _peer_pid(connection: socket.socket) -> int | None:
-    """Return which process called listen(2); None where the kernel does not say.
+def shown(address: str) -> str:
+    """Return an address as a person writes it."""
+    return address.replace("\0", "@")
 
-    It does not for a process of another pid namespace (pid 0).
+
+def is_writable(directory: Path) -> bool:
+    """Tell whether we can write to a directory, or make it where there is none yet."""
+    return os.access(existing(directory), os.W_OK | os.X_OK, effective_ids=True)
+
+
+def existing(directory: Path) -> Path:
+    """Return what is there of the way to a directory."""
+    while not os.path.exists(directory) and directory != directory.parent:
+        directory = directory.parent
+    return directory
+
+
+def _refuses(address: str) -> bool:
+    """Connect, without waiting, and tell whether nobody listens though something is there.
+
+    Raises :class:`StartError` if somebody does, or it cannot be told.
+    """
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(address)
+        except ConnectionRefusedError:
+            return True
+        except FileNotFoundError:
+            return False
+        except BlockingIOError:
+            raise _live(shown(address), None) from None
+        except OSError as error:
+            raise _unusable(shown(address), error) from error
+        raise _live(shown(address), peer_of(probe)[0])
+
+
+def _live(where: str, pid: int | None) -> StartError:
+    who = f"another relay (pid {pid})" if pid else "another relay"
+    message = f"{who} lives on {where}: stop it, or choose another --socket"
+    return StartError(message, os.EX_TEMPFAIL)
+
+
+def _unusable(where: str, error: OSError) -> StartError:
+    reason = error.strerror
+    if error.errno == errno.EPROTOTYPE:
+        reason = "it is no stream socket"
+    message = f"cannot tell whether a relay lives on {where}: {reason}"
+    return StartError(f"{message}; look who holds it, or choose another --socket")
+
+
+def peer_of(connection: socket.socket) -> tuple[int | None, int]:
+    """Return pid and uid of who is at the other end; at a listener's, of who called listen(2).
+
+    The pid is None where the kernel does not say: for a process of another pid namespace (0).
     """
     ucred = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
-    pid: int = _UCRED.unpack(ucred)[0]
-    return pid or None
+    pid, uid, _ = _UCRED.unpack(ucred)
+    return pid or None, uid

@@ -15,6 +15,8 @@ PROCESSES = "runs commands: what they have of compiled parts is tested in protoc
 ONE_BUILD = {
     "browser": "looks at the page: what a relay serves is tested in web",
     "test_benchmarks.py": "measures both builds by itself",
+    "test_etc.py": "asks Prometheus: what a relay shows is tested in web and hub",
+    "test_etc_units.py": "asks systemd, logrotate: how a relay starts is tested in test_process",
     "test_install.py": "installs with a compiler and without",
     "cli/bench/test_command.py": PROCESSES,
     "cli/replay/test_command.py": PROCESSES,

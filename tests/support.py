@@ -15,7 +15,7 @@ import sysconfig
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
@@ -32,6 +32,7 @@ MANIFEST: dict[str, dict[str, Any]] = json.loads((SAMPLES / "manifest.json").rea
 PATIENCE = 30.0
 """Seconds after which a test that waits for something has failed."""
 TWISTD = "from twisted.scripts.twistd import run; import sys; sys.argv[0] = 'twistd'; run()"
+PROGRAM = (sys.executable, "-c", TWISTD, "-n", "--pidfile=")
 PROMETHEUS_ACCEPT = (
     "application/openmetrics-text;version=1.0.0;q=0.6,text/plain;version=0.0.4;q=0.5,*/*;q=0.1"
 )
@@ -57,34 +58,41 @@ class Relay:
     ...     relay.connect()
     """
 
-    def __init__(self, *options: str, directory: Path | None = None) -> None:
+    def __init__(
+        self, *options: str, directory: Path | None = None, program: Sequence[str] = PROGRAM
+    ) -> None:
         # Short: a Unix socket's path has room for 107 bytes, and pytest's are long.
         self._own = directory is None
         self.directory = directory or Path(tempfile.mkdtemp(prefix="relay-"))
         self.socket = self.directory / "s.sock"
         self._options = options
+        self._program = program
         self.log: list[str] = []
         self._clients: list[Client] = []
 
     def __enter__(self) -> Self:
-        web = [] if "--web" in self._options else ["--web", "tcp:0:interface=127.0.0.1"]
-        if "--backlog" in self._options:
-            web += ["--journal", "none"]  # else it would not be what bounds the log
-        command = [sys.executable, "-c", TWISTD, "-n", "--pidfile=", "signal-relay"]
-        self.process = subprocess.Popen(
-            [*command, "--socket", str(self.socket), *web, *self._options],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            cwd=self.directory,
-            env=clean_environment(),
-        )
+        self.start()
         try:
             self.wait_for_log("signal relay .* serves")
         except BaseException:
             self.__exit__()
             raise
         return self
+
+    def start(self) -> None:
+        """Start the process, and do not wait until it serves."""
+        web = [] if "--web" in self._options else ["--web", "tcp:0:interface=127.0.0.1"]
+        if "--backlog" in self._options:
+            web += ["--journal", "none"]  # else it would not be what bounds the log
+        command = [*self._program, "signal-relay", "--socket", str(self.socket)]
+        self.process = subprocess.Popen(
+            [*command, *web, *self._options],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            cwd=self.directory,
+            env=clean_environment(),
+        )
 
     def __exit__(self, *_: object) -> None:
         for client in self._clients:

@@ -1,5 +1,7 @@
 """Words with a real relay: what peers that speak control meet, over restarts too."""
 
+import json
+import signal
 from pathlib import Path
 
 import pytest
@@ -17,10 +19,11 @@ from alphapulse_relay.protocol_v2.control import (
     Wish,
     build_control,
     parse_control,
+    parse_error,
 )
 from alphapulse_relay.protocol_v2.framing import split
 from alphapulse_relay.protocol_v2.header import Domain, Header
-from tests.support import Client, Relay, messages
+from tests.support import PATIENCE, Client, Relay, messages, read_all
 
 
 def control(content: ControlMessage) -> bytes:
@@ -121,3 +124,25 @@ def test_what_cannot_be_had_is_said() -> None:
         assert legacy.receive(216) == sent, "and was sent no word before"
         dropped = relay.metrics()["signal_relay_messages_dropped_total", "control"]
         assert dropped == 3
+
+
+def test_sigterm_in_a_flood_delivers_tells_who_talks_and_cuts_who_stalls() -> None:
+    burst = b"".join(messages(20, 1000, 20_000))
+    with Relay("--drain", str(2 * PATIENCE)) as relay:
+        reader, stalled, talker, sender = (relay.connect() for _ in range(4))
+        talker.send(control(Subscribe()))
+        assert isinstance(word(talker), SequenceSync)
+        left = sender.fill(burst)
+        relay.process.send_signal(signal.SIGTERM)
+        sent = burst[: (len(burst) - len(left)) // 20_000 * 20_000]
+        assert read_all([reader, talker], [len(sent)] * 2) == [sent, sent]
+        relay.process.send_signal(signal.SIGTERM)  # or it would wait for the one that stalls
+        farewell = parse_error(talker.receive_all())
+        assert farewell
+        assert farewell.code == ErrorCode.LEAVING
+        relay.wait_for_log("leaving without having delivered everything: 1 peers are cut")
+        relay.wait_for_log(r"peer disconnected: 2 .* reason=cut")
+        assert relay.stop(0) == 0
+        assert len(stalled.receive_all()) < len(sent)
+        epoch = json.loads((relay.directory / "journal" / "epoch.json").read_text())
+        assert epoch["closed"], "the journal was synced"

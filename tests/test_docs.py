@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from alphapulse_relay.hub.peer import Ending, Miss, Refusal, State
-from alphapulse_relay.options import OPTIONS
+from alphapulse_relay.option_table import OPTIONS
 from alphapulse_relay.protocol_v2.errors import Rejection
 from tests.hub.fakes import make_clock
 from tests.web.journaled import JournaledHub

@@ -174,19 +174,19 @@ class TestText:
     @pytest.mark.parametrize("kw", [{}, {"log_failure": failure()}, {"message": "a\nb"}])
     def test_as_twisted_writes_it(self, kw):
         ours, theirs = io.StringIO(), io.StringIO()
-        logs._file_observer("info", "text", ours)(event(**kw))
+        logs.FileLog("info", "text", ours)(event(**kw))
         textFileLogObserver(theirs)(event(**kw))
         assert ours.getvalue() == theirs.getvalue() != ""
 
     def test_what_the_file_cannot_write_is_escaped(self):
         out = io.BytesIO()
         ascii_file = io.TextIOWrapper(out, "ascii")
-        logs._file_observer("info", "text", ascii_file)(event(peer="é\udcff"))
+        logs.FileLog("info", "text", ascii_file)(event(peer="é\udcff"))
         assert out.getvalue().endswith(b"hello \\xe9\\udcff\n")
 
     def test_nothing_to_say(self):
         out = io.StringIO()
-        logs._file_observer("info", "text", out)(event(message=None))
+        logs.FileLog("info", "text", out)(event(message=None))
         assert out.getvalue() == ""
 
 
@@ -194,10 +194,60 @@ class TestText:
 @pytest.mark.parametrize("least", LEVELS)
 def test_level(least, form):
     out = io.StringIO()
-    log = Logger("relay", observer=logs._file_observer(least, form, out))
+    log = Logger("relay", observer=logs.FileLog(least, form, out))
     for level in LEVELS:
         log.emit(LogLevel.levelWithName(level), "said {level}")
     assert out.getvalue().count("\n") == len(LEVELS) - LEVELS.index(least)
+
+
+def test_another_level(tmp_path):
+    out = io.StringIO()
+    writes = logs.FileLog("info", "text", out)
+    log = Logger("relay", observer=writes)
+    for level in ("debug", "error", "info"):
+        writes.set_level(level)
+        for each in LEVELS:
+            log.emit(LogLevel.levelWithName(each), "said {level}")
+    assert out.getvalue().count("\n") == 5 + 2 + 4
+
+
+class TestReopen:
+    @pytest.fixture
+    def path(self, tmp_path):
+        return tmp_path / "relay.log"
+
+    @pytest.fixture
+    def log(self, path):
+        return logs.observer("info", "text", {**FOREGROUND, "logfile": str(path)})
+
+    def test_a_file_that_was_moved_away(self, path, log):
+        log(event(message="first"))
+        path.rename(moved := path.with_name("moved"))
+        log.reopen()
+        log(event(message="second"))
+        assert moved.read_text().endswith("first\n")
+        assert path.read_text().endswith("second\n")
+
+    def test_a_file_that_is_where_it_was(self, path, log):
+        log(event(message="first"))
+        log.reopen()
+        log(event(message="second"))
+        assert path.read_text().count("\n") == 2
+
+    def test_where_there_can_be_none_the_old_one_stays(self, path, log):
+        log(event(message="first"))
+        path.rename(moved := path.with_name("moved"))
+        path.mkdir()
+        with pytest.raises(IsADirectoryError):
+            log.reopen()
+        log(event(message="second"))
+        assert moved.read_text().count("\n") == 2
+
+    def test_a_stream_has_no_other_file(self, capsys):
+        log = logs.observer("info", "text", FOREGROUND)
+        log.reopen()
+        log(event())
+        assert capsys.readouterr().out
 
 
 class TestDestination:

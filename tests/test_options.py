@@ -14,10 +14,10 @@ from twisted.internet.endpoints import AdoptedStreamServerEndpoint
 
 from alphapulse_relay import __version__, option_values
 from alphapulse_relay.hub.storage import SEGMENTS
+from alphapulse_relay.option_sources import OptionError
+from alphapulse_relay.option_table import OPTIONS
 from alphapulse_relay.options import (
     BACKLOG_SEGMENTS,
-    OPTIONS,
-    OptionError,
     Options,
     Settings,
     settings_from,
@@ -32,6 +32,7 @@ DEFAULTS = {
     "socket": Path("/tmp/alphapulse/signals.sock"),
     "socket_mode": 0o660,
     "listen": (),
+    "takeover": False,
     "allow_plaintext": False,
     "web": "tcp:9750:interface=127.0.0.1",
     "web_origin": (),
@@ -47,10 +48,12 @@ DEFAULTS = {
     "max_message": 1 << 20,
     "backlog": 64 << 20,
     "hold": 1.0,
+    "drain": 5.0,
     "max_peers": 10000,
     "cpu": None,
     "log_level": "info",
     "log_format": "text",
+    "access": None,
 }
 
 LOCAL = "tcp:1:interface=127.0.0.1"
@@ -60,6 +63,7 @@ VALUES = {
     "socket": [("/a/b.sock", Path("/a/b.sock")), ("/c", Path("/c")), ("/d e", Path("/d e"))],
     "socket-mode": [("600", 0o600), ("0", 0), ("0777", 0o777)],
     "listen": [(LOCAL, (LOCAL,)), ("unix:/y", ("unix:/y",)), ("unix:/x", ("unix:/x",))],
+    "takeover": [("true", True), ("1", True), ("true", True)],
     "allow-plaintext": [("true", True), ("1", True), ("true", True)],
     "web": [("none", None), ("tcp:0", "tcp:0"), ("unix:/w", "unix:/w")],
     "web-origin": [
@@ -79,6 +83,7 @@ VALUES = {
     "max-message": [("32", 32), ("4K", 4096), ("2M", 2 << 20)],
     "backlog": [("1g", 1 << 30), ("2G", 2 << 30), ("99999999", 99999999)],
     "hold": [("0", 0.0), ("0.25", 0.25), ("1e3", 1000.0)],
+    "drain": [("0", 0.0), ("30", 30.0), ("0.5", 0.5)],
     "max-peers": [("1", 1), ("20", 20), ("007", 7)],
     "cpu": [(CPU, int(CPU)), (CPU, int(CPU)), (CPU, int(CPU))],
     "log-level": [("debug", "debug"), ("critical", "critical"), ("warn", "warn")],
@@ -87,8 +92,6 @@ VALUES = {
 NAMES = [option.name for option in OPTIONS]
 REPEATED = {option.name for option in OPTIONS if option.repeat}
 SWITCHES = {option.name for option in OPTIONS if option.switch}
-
-NO_LIST = 'is not a list of strings, such as ["..."]'
 
 
 def field(name: str) -> str:
@@ -135,7 +138,8 @@ class TestSources:
         assert asdict(settings_from({}, {})) == DEFAULTS
 
     def test_every_option_has_a_field_and_every_field_an_option(self):
-        assert [field.name for field in fields(Settings)] == [field(name) for name in NAMES]
+        names = [field(name) for name in NAMES]
+        assert [field.name for field in fields(Settings)] == [*names, "access"]
 
     @pytest.mark.parametrize("name", NAMES)
     def test_flag_beats_environment_beats_file_beats_default(self, tmp_path, name):
@@ -410,84 +414,6 @@ class TestWrongValues:
         assert settings_from({"cpu": "none"}, {}).cpu is None
 
     @pytest.mark.parametrize(
-        ("line", "what"),
-        [
-            ("socket-mode = 660", '--socket-mode{}: 660 is not a string, such as "660"'),
-            ("socket-mode = 0o660", '--socket-mode{}: 432 is not a string, such as "660"'),
-            ("max-peers = true", "--max-peers{}: True is not a string or a number"),
-            ("max-peers = 1.5", "--max-peers{}: 1.5 is not a string or a number"),
-            ("max-peers = 0", "--max-peers{}: '0' is not a whole number, 1 or more"),
-            ("hold = inf", "--hold{}: 'inf' is not a number of seconds, 0 or more"),
-            ("web-publish = 1", "--web-publish{}: 1 is not true or false"),
-            ('web-publish = "true"', "--web-publish{}: 'true' is not true or false"),
-            ('web-origin = "http://a"', "--web-origin{}: 'http://a' " + NO_LIST),
-            ("hold = [1]", "--hold{}: [1] is not a string or a number"),
-            ('listen = "tcp:1"', "--listen{}: 'tcp:1' " + NO_LIST),
-            ("listen = [1]", "--listen{}: [1] " + NO_LIST),
-            ("web.port = 1", '--web{}: {{\'port\': 1}} is not a string, such as '
-             '"tcp:9750:interface=127.0.0.1"'),
-        ],
-    )  # fmt: skip
-    def test_types_in_the_file(self, tmp_path, line, what):
-        config = toml(tmp_path, line)
-        with pytest.raises(OptionError) as wrong:
-            settings_from({"config": config}, {})
-        assert str(wrong.value) == what.format(f" (from {config})")
-        assert wrong.value.status == 78
-
-    @pytest.mark.parametrize(
-        "value", [f"0x{'F' * 5000}", f"[0x{'F' * 5000}]"], ids=["number", "list"]
-    )
-    @pytest.mark.parametrize("name", ["max-peers", "listen", "hold"])
-    def test_too_long_in_the_file(self, tmp_path, name, value):
-        config = toml(tmp_path, f"{name} = {value}")
-        with pytest.raises(OptionError) as wrong:
-            settings_from({"config": config}, {})
-        what = "the value is too long or nested too deeply"
-        assert str(wrong.value) == f"--{name} (from {config}): {what}"
-        assert wrong.value.status == 78
-
-    @pytest.mark.parametrize(
-        "text", [f"hold = {'[' * 3000}", f"hold{'.a' * 3000} = 1"], ids=["list", "keys"]
-    )
-    def test_nested_too_deeply(self, tmp_path, text):
-        with pytest.raises(OptionError, match="nested too deeply") as wrong:
-            settings_from({"config": toml(tmp_path, text)}, {})
-        assert wrong.value.status == 78
-
-    @pytest.mark.parametrize(
-        ("key", "hint"),
-        [
-            ("hodl", "did you mean hold?"),
-            ("max_peers", "did you mean max-peers?"),
-            ("config", f"known are {', '.join(NAMES)}"),
-        ],
-    )
-    def test_unknown_keys(self, tmp_path, key, hint):
-        config = toml(tmp_path, f"{key} = 1")
-        with pytest.raises(OptionError) as wrong:
-            settings_from({"config": config}, {})
-        assert str(wrong.value) == f"--config: {config}: unknown key {key!r}: {hint}"
-        assert wrong.value.status == 78
-
-    def test_unreadable_file(self, tmp_path):
-        path = str(tmp_path / "none.toml")
-        with pytest.raises(OptionError) as wrong:
-            settings_from({}, {"SIGNAL_RELAY_CONFIG": path})
-        reason = f"cannot read {path!r}: No such file or directory"
-        assert str(wrong.value) == f"--config (from SIGNAL_RELAY_CONFIG): {reason}"
-        assert wrong.value.status == 78
-
-    @pytest.mark.parametrize("content", [b"hold 1", b"hold = \xff", b"a = 1\na = 2"])
-    def test_not_toml(self, tmp_path, content):
-        path = tmp_path / "relay.toml"
-        path.write_bytes(content)
-        with pytest.raises(OptionError) as wrong:
-            settings_from({"config": str(path)}, {})
-        assert re.fullmatch(rf"--config: {path} is not TOML: .+", str(wrong.value))
-        assert wrong.value.status == 78
-
-    @pytest.mark.parametrize(
         ("arguments", "what"),
         [
             (["--hodl"], "option --hodl not recognized"),
@@ -643,3 +569,42 @@ class TestSample:
 @pytest.mark.parametrize("size", [1, 31, 1 << 10, 1536, 9 << 20, 1 << 30, 5 << 30])
 def test_sizes_are_written_as_they_are_read(size):
     assert option_values.size(option_values.size_text(size)) == size
+
+
+class TestAbstractSocket:
+    """``--socket @name``: no file, so no permissions."""
+
+    NOTHING = '[[access]]\nname = "all"\n'
+    BY_UID = '[[access]]\nname = "us"\nuid = [0]\n'
+
+    def settings(self, directory: Path, rules: str, **flags: str) -> Settings:
+        config = directory / "relay.toml"
+        config.write_text(rules)
+        return settings_from({"socket": "@relay", "config": str(config), **flags}, {})
+
+    @pytest.mark.parametrize("rules", ["", NOTHING])
+    def test_needs_rules_by_uid(self, tmp_path: Path, rules: str) -> None:
+        with pytest.raises(OptionError) as raised:
+            self.settings(tmp_path, rules, journal="none")
+        assert str(raised.value) == (
+            "--socket: '@relay' is an abstract socket, which every user of this machine can "
+            "connect to: give [[access]] rules by uid in the file, or a path"
+        )
+        assert raised.value.status == 2
+
+    def test_needs_a_journal_or_none(self, tmp_path: Path) -> None:
+        with pytest.raises(OptionError) as raised:
+            self.settings(tmp_path, self.BY_UID)
+        assert str(raised.value) == (
+            "--journal: there is no directory beside '@relay': give --journal, or none"
+        )
+        assert self.settings(tmp_path, self.BY_UID, journal="none").socket == Path("@relay")
+
+    @pytest.mark.parametrize("name", ["@", "@a/b", "@a\tb"])
+    def test_is_no_name(self, tmp_path: Path, name: str) -> None:
+        with pytest.raises(OptionError, match="is not an abstract name"):
+            self.settings(tmp_path, self.BY_UID, journal="none", socket=name)
+
+    def test_is_never_one_more_listener(self) -> None:
+        with pytest.raises(OptionError, match="an abstract name can only be a --socket"):
+            settings_from({"listen": ["unix:\0relay"]}, {})

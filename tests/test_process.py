@@ -18,7 +18,6 @@ from alphapulse_relay.protocol_v2.control import ErrorCode, parse_error
 from alphapulse_relay.protocol_v2.errors import Rejection
 from alphapulse_relay.protocol_v2.framing import MessageReader
 from alphapulse_relay.protocol_v2.header import Header
-from alphapulse_relay.service import DRAIN_SECONDS
 from tests.support import (
     MANIFEST,
     PATIENCE,
@@ -276,26 +275,18 @@ def test_a_publisher_that_closes_with_unread_bytes_has_closed() -> None:
         assert metrics["signal_relay_connections_ended_total", "reset"] == 0
 
 
-def test_sighup_does_not_end_it() -> None:
-    with Relay() as relay:
-        relay.process.send_signal(signal.SIGHUP)
-        relay.wait_for_log("SIGHUP: certificates were read again")
-        relay.connect()
-
-
 def test_a_second_signal_does_not_wait_for_a_consumer_that_stalls() -> None:
-    with Relay() as relay:
+    with Relay("--drain", str(2 * PATIENCE)) as relay:
         relay.connect()
         sender = relay.connect()
         sender.send(b"".join(messages(20, 16, 60_000)))
         relay.wait_until(lambda now: now["peers"][0]["state"] == "behind")
         relay.process.send_signal(signal.SIGTERM)
         relay.wait_for_log("SIGTERM: leaving")
-        second = time.monotonic()
         relay.process.send_signal(signal.SIGINT)
         relay.wait_for_log("SIGINT: leaving at once")
+        relay.wait_for_log("peer disconnected: 1 .* reason=cut")
         assert relay.stop(0) == 0
-        assert time.monotonic() - second < DRAIN_SECONDS / 2
 
 
 def test_a_live_relay_is_an_error_and_a_dead_one_is_replaced() -> None:

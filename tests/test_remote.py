@@ -62,13 +62,13 @@ def test_certificates_are_read_again(authority: Authority) -> None:
             assert stays.receive(timeout=PATIENCE).data == first
             shown.certificate.write_text("no certificate")
             relay.process.send_signal(signal.SIGHUP)
-            relay.wait_for_log("SIGHUP: .*certKey.* stay in use")
+            relay.wait_for_log("SIGHUP: nothing was changed: .*certKey")
             with last_of(f"{address}:name=first.example") as client:
                 assert client.receive(timeout=PATIENCE).data == first
             shown.certificate.write_bytes(other.certificate.read_bytes())
             shown.key.write_bytes(other.key.read_bytes())
             relay.process.send_signal(signal.SIGHUP)
-            relay.wait_for_log("SIGHUP: certificates were read again")
+            relay.wait_for_log("SIGHUP: settings and certificates were read again")
             with last_of(f"{address}:name=second.example") as client:
                 assert client.receive(timeout=PATIENCE).data == first
             publisher.send(second)

@@ -111,7 +111,7 @@ def test_the_socket_goes_first_and_the_side_port_after_the_drain(
 ) -> None:
     relay = started(settings, reactor)
     drained: Deferred[None] = Deferred()
-    monkeypatch.setattr(relay.hub, "drain", lambda seconds: drained)
+    monkeypatch.setattr(relay.hub.drain, "begin", lambda seconds: drained)
     stopping = relay.stopService()
     reactor.advance(0)
     assert not settings.socket.exists()
@@ -176,8 +176,8 @@ def test_the_first_signal_leaves_in_order_and_the_second_at_once(
 ) -> None:
     relay = started(settings, reactor)
     cut: list[bool] = []
-    monkeypatch.setattr(relay.hub, "cut_drain", lambda: cut.append(True))
-    monkeypatch.setattr(relay.hub, "drain", lambda seconds: Deferred())
+    monkeypatch.setattr(relay.hub.drain, "cut", lambda: cut.append(True))
+    monkeypatch.setattr(relay.hub.drain, "begin", lambda seconds: Deferred())
     relay.leave("SIGTERM")
     assert reactor.hasStopped
     assert not cut
@@ -264,6 +264,56 @@ def test_a_limit_of_open_files_without_room_for_a_peer_is_an_error(
         raise_descriptor_limit(10_000)
 
 
+class TestReload:
+    """With a real process in test_reload.py."""
+
+    @pytest.fixture
+    def file(self, directory: Path) -> Path:
+        file = directory / "relay.toml"
+        file.touch()
+        return file
+
+    @pytest.fixture
+    def relay(self, file: Path, reactor: MemoryReactorClock) -> Iterator[SignalRelayService]:
+        flags: dict[str, str | list[str]] = {
+            "socket": str(file.parent / "s.sock"),
+            "journal-size": "16M",
+            "config": str(file),
+        }
+        relay = SignalRelayService(settings_from(flags, {}), {}, reactor, flags)
+        relay.privilegedStartService()
+        relay.startService()
+        yield relay
+        relay.stopService()
+        reactor.advance(0)
+
+    @pytest.mark.usefixtures("unlimited")
+    def test_reaches_all_parts(self, relay: SignalRelayService, file: Path) -> None:
+        file.write_text("hold = 7\ndrain = 8\nmax-peers = 9\njournal-age = '10s'")
+        relay.reload()
+        assert relay.hub.pace.patience == 7.0
+        assert relay.settings.drain == 8.0
+        assert relay.hub.max_peers == 9
+        assert relay._journal is not None
+        assert relay._journal._age == 10.0
+
+    def test_lets_no_more_peers_in_than_there_can_be(
+        self, monkeypatch: pytest.MonkeyPatch, relay: SignalRelayService, file: Path
+    ) -> None:
+        monkeypatch.setattr(service, "_raise_limit", lambda _: 1024)
+        file.write_text("max-peers = 5000")
+        relay.reload()
+        assert relay.hub.max_peers == 512
+
+    @pytest.mark.usefixtures("unlimited")
+    def test_is_none_while_it_leaves(self, relay: SignalRelayService, file: Path) -> None:
+        before = relay.settings
+        file.write_text("hold = 7")
+        relay.stopService()
+        relay.reload()
+        assert relay.settings is before
+
+
 @pytest.mark.usefixtures("unlimited")
 @pytest.mark.parametrize("web", [None, "tcp:9750"])
 def test_rates_are_taken_for_the_side_port_until_the_relay_has_left(
@@ -283,7 +333,7 @@ def test_all_listeners_close_before_the_drain(
 ) -> None:
     settings = dataclasses.replace(settings, listen=("tcp:7001",))
     relay = started(settings, reactor)
-    monkeypatch.setattr(relay.hub, "drain", lambda seconds: Deferred())
+    monkeypatch.setattr(relay.hub.drain, "begin", lambda seconds: Deferred())
     relay.stopService()
     reactor.advance(0)
     assert [part for part in relay if part.running] == [relay.services[-1]]

@@ -15,7 +15,13 @@ from pathlib import Path
 import pytest
 from twisted.logger import globalLogPublisher
 
-from alphapulse_relay.unix_socket import SUN_PATH_MAX, SocketPath, StartError
+from alphapulse_relay.unix_socket import (
+    SUN_PATH_MAX,
+    AbstractName,
+    SocketPath,
+    StartError,
+    claim_of,
+)
 
 NOBODY = 65534
 
@@ -264,8 +270,12 @@ class TestLiveness:
             other.stdout.readline()
             assert f"(pid {other.pid})" in refusal(SocketPath(path).check)[0]
 
+    def test_a_live_socket_may_be_expected(self, path):
+        with closing(listen(path)):
+            SocketPath(path).check(live=True)
+
     def test_a_pid_of_another_namespace_is_not_named(self, path, monkeypatch):
-        monkeypatch.setattr("alphapulse_relay.unix_socket._peer_pid", lambda connection: None)
+        monkeypatch.setattr("alphapulse_relay.unix_socket.peer_of", lambda connection: (None, 0))
         with closing(listen(path)):
             what, status = refusal(SocketPath(path).check)
         assert what.startswith(f"another relay lives on {path}: ")
@@ -354,8 +364,8 @@ class TestLock:
         finally:
             os.umask(umask)
         assert stat.S_IMODE(claimed.lock_path.stat().st_mode) == 0o600
-        assert claimed._lock is not None
-        assert not os.get_inheritable(claimed._lock)
+        assert claimed.lock is not None
+        assert not os.get_inheritable(claimed.lock)
         claimed.release()
 
     def test_its_file_stays(self, path):
@@ -396,6 +406,103 @@ class TestLock:
         what, status = refusal(SocketPath(path).claim)
         assert what.startswith(f"cannot take the lock {path}.lock: No locks available; ")
         assert status == 78
+
+
+class TestLent:
+    """A path that another relay holds, too."""
+
+    @pytest.fixture
+    def lent(self, path):
+        old = SocketPath(path)
+        old.claim()
+        with closing(listen(path)):
+            old.bound()
+            lent = SocketPath.lent(path, os.dup(old.lock), os.dup(old.file))
+            yield old, lent
+            lent.release()
+            old.release()
+
+    def test_is_not_removed(self, lent, path):
+        _, new = lent
+        new.release()
+        assert path.is_socket()
+        assert not is_free(path), "the old one has it"
+
+    def test_is_removed_by_who_has_it_in_the_end(self, lent, path):
+        old, new = lent
+        old.owned = False
+        new.own(0o600)
+        old.release()
+        assert path.is_socket()
+        assert not is_free(path), "the lock went along"
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        new.release()
+        assert not path.exists()
+        assert is_free(path)
+
+    def test_permissions_are_those_of_the_socket_and_not_of_what_is_there_now(self, lent, path):
+        path.unlink()
+        path.touch(mode=0o644)
+        lent[1].own(0o600)
+        assert stat.S_IMODE(path.stat().st_mode) == 0o644
+        lent[1].release()
+        assert path.exists()
+
+    def test_permissions_that_cannot_be_changed_are_logged(self, lent, path, ordinary_user):
+        if os.geteuid() == path.stat().st_uid:
+            pytest.skip("only root can have somebody else's socket")
+        events = []
+        globalLogPublisher.addObserver(events.append)
+        try:
+            lent[1].own(0o600)
+        finally:
+            globalLogPublisher.removeObserver(events.append)
+        assert [event["reason"] for event in events] == ["Operation not permitted"]
+
+
+class TestBeside:
+    def test_what_is_beside_takes_no_lock(self, path):
+        claimed = SocketPath(path, guarded=False)
+        claimed.claim()
+        claimed.release()
+        assert not claimed.lock_path.exists()
+
+    def test_who_binds_in_between_is_told_of(self, path):
+        error = SocketPath(path).taken()
+        assert str(error).startswith(f"another relay lives on {path}: ")
+        assert error.status == 75
+
+
+class TestAbstract:
+    @pytest.fixture
+    def name(self):
+        return f"\0relay-test-{os.getpid()}"
+
+    def test_is_free_or_not(self, name):
+        claim = claim_of(name)
+        assert isinstance(claim, AbstractName)
+        claim.claim()
+        with closing(listen(name)):
+            claim.bound()
+            what = f"another relay (pid {os.getpid()}) lives on @{name[1:]}: stop it, or choose "
+            assert refusal(claim.check) == (f"{what}another --socket", 75)
+            assert refusal(claim.claim) == (f"{what}another --socket", 75)
+            claim.check(live=True)
+        claim.release()
+        claim.check()
+
+    def test_too_long(self):
+        longest = "\0" + "x" * (SUN_PATH_MAX - 1)
+        claim_of(longest).check()
+        what, status = refusal(claim_of(longest + "x").check)
+        assert what.startswith(f"the name of the socket is too long: @{longest[1:]}x has 108 bytes")
+        assert status == 78
+
+    def test_who_binds_in_between_is_told_of(self, name):
+        assert claim_of(name).taken().status == 75
+
+    def test_a_path_is_none(self, path):
+        assert isinstance(claim_of(str(path)), SocketPath)
 
 
 class TestRelease:

@@ -18,7 +18,8 @@ from alphapulse_relay.cli.relay_options import Flags, RelayCommand, forgiving_se
 from alphapulse_relay.cli.words import examples, printable, say, standard_output
 
 if TYPE_CHECKING:
-    from alphapulse_relay.options import OptionError, Settings
+    from alphapulse_relay.option_sources import OptionError
+    from alphapulse_relay.options import Settings
 
 WIDTH = 60
 """Columns of the longest settings that the others' sources are put in line with."""
@@ -66,7 +67,8 @@ def config(ctx: click.Context, file: str | None, flags: Flags) -> None:
 
 def _show(flags: Flags, environ: Mapping[str, str]) -> list[OptionError]:
     """Print the settings; return what is wrong with them instead."""
-    from alphapulse_relay.options import OptionError, config_path, settings_from  # noqa: PLC0415
+    from alphapulse_relay.option_sources import OptionError, config_path  # noqa: PLC0415
+    from alphapulse_relay.options import settings_from  # noqa: PLC0415
 
     try:
         settings = settings_from(flags, environ)
@@ -86,7 +88,8 @@ def _lines(
     settings: Settings, flags: Flags, environ: Mapping[str, str]
 ) -> Iterator[tuple[str, str]]:
     """Yield each option as a line of a file, and where its value is from."""
-    from alphapulse_relay.options import OPTIONS, sources  # noqa: PLC0415
+    from alphapulse_relay.option_sources import sources  # noqa: PLC0415
+    from alphapulse_relay.option_table import OPTIONS  # noqa: PLC0415
 
     given = sources(flags, environ)
     for option in OPTIONS:
@@ -99,7 +102,7 @@ def _lines(
 
 def _access_lines(path: Path | None) -> Iterator[str]:
     """Yield the access rules, which only a file can have."""
-    from alphapulse_relay.options import ACCESS  # noqa: PLC0415
+    from alphapulse_relay.option_sources import ACCESS  # noqa: PLC0415
 
     tables = tomllib.loads(path.read_text("utf-8"))[ACCESS] if path else []
     for table in tables:

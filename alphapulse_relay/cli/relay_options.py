@@ -14,7 +14,9 @@ import click
 from click.shell_completion import CompletionItem
 
 if TYPE_CHECKING:
-    from alphapulse_relay.options import Option, OptionError, Settings
+    from alphapulse_relay.option_sources import OptionError
+    from alphapulse_relay.option_table import Option
+    from alphapulse_relay.options import Settings
 
 Flags = Mapping[str, str | list[str]]
 """What was given on the command line, by the option's name, as the relay takes it."""
@@ -48,7 +50,9 @@ def forgiving_settings(
 
     Where that does not help, neither the file nor anything else is.
     """
-    from alphapulse_relay.options import OPTIONS, OptionError, settings_from  # noqa: PLC0415
+    from alphapulse_relay.option_sources import OptionError  # noqa: PLC0415
+    from alphapulse_relay.option_table import OPTIONS  # noqa: PLC0415
+    from alphapulse_relay.options import settings_from  # noqa: PLC0415
 
     defaults: dict[str, str | list[str]] = {
         option.name: [] if option.repeat else option.default for option in OPTIONS
@@ -75,7 +79,7 @@ def forgiving_settings(
 
 @cache
 def _parameters() -> tuple[click.Option, ...]:
-    from alphapulse_relay.options import OPTIONS  # noqa: PLC0415
+    from alphapulse_relay.option_table import OPTIONS  # noqa: PLC0415
 
     config = click.Option(
         ["--config"],

@@ -1,8 +1,9 @@
 """Where a relay is, as a text says it. Knows no socket.
 
-``unix:PATH``, or just the path; ``tcp:HOST:PORT``; or ``tls:HOST:PORT``, with ``:ca=FILE``,
-``:cert=FILE``, ``:key=FILE`` and ``:name=NAME`` as needed. A colon or backslash in a part has a
-backslash before it; an IPv6 address may stand in brackets instead.
+``unix:PATH``, or just the path, where ``@NAME`` is an abstract name (unix(7)); ``tcp:HOST:PORT``;
+or ``tls:HOST:PORT``, with ``:ca=FILE``, ``:cert=FILE``, ``:key=FILE`` and ``:name=NAME`` as needed.
+A colon or backslash in a part has a backslash before it; an IPv6 address may stand in brackets
+instead.
 """
 
 import os
@@ -20,7 +21,7 @@ _OPTIONS = ("ca", "cert", "key", "name")
 
 @dataclass(frozen=True)
 class UnixAddress:
-    """A Unix socket."""
+    """A Unix socket. The ``path`` of an abstract name has a null before it, for the kernel."""
 
     path: str
 
@@ -62,7 +63,8 @@ def parse_address(address: Address) -> Place:
     if not isinstance(address, str):
         return UnixAddress(os.fspath(address))
     if not address.startswith(("tcp:", "tls:")):
-        return UnixAddress(address.removeprefix("unix:"))
+        path = address.removeprefix("unix:")
+        return UnixAddress(f"\0{path[1:]}" if path.startswith("@") else path)
     match = _PLACE.fullmatch(address)
     if match is None or not 0 < int(match[3]) < 1 << 16:
         raise ValueError(f"{address!r} is not such as tcp:HOST:PORT or tls:HOST:PORT:ca=FILE")

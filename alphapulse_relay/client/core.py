@@ -49,7 +49,7 @@ NAME_HELD = 10.0
 """Seconds for which a client that no relay has answered yet comes again where its name is taken:
 its predecessor's connection may still be held, but another client may have the name for good."""
 _DOMAIN_OFFSET = 4
-_PASSING = frozenset({ErrorCode.TOO_MANY_PEERS, ErrorCode.NAME_TAKEN})
+_PASSING = frozenset({ErrorCode.TOO_MANY_PEERS, ErrorCode.NAME_TAKEN, ErrorCode.LEAVING})
 
 
 class Message(NamedTuple):

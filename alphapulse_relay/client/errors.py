@@ -50,6 +50,10 @@ class BookmarkError(RelayError):
     """
 
 
+class LeavingError(RelayError):
+    """The relay has left in order, after all that there was; as a rule it is back at once."""
+
+
 class GapError(ClientError):
     """Messages will not come. ``gap`` tells which and why; those after it will."""
 
@@ -61,5 +65,6 @@ class GapError(ClientError):
 
 def from_relay(error: ErrorMessage) -> RelayError:
     """Return the exception for an Error."""
-    kind = BookmarkError if error.code in BOOKMARK_CODES else RelayError
-    return kind(error)
+    if error.code == ErrorCode.LEAVING:
+        return LeavingError(error)
+    return BookmarkError(error) if error.code in BOOKMARK_CODES else RelayError(error)

@@ -24,7 +24,12 @@ from alphapulse_relay.client.bookmark import Bookmark
 from alphapulse_relay.client.connection import check_user
 from alphapulse_relay.client.core import Core, Event, Message, Missed
 from alphapulse_relay.client.endpoint import explained
-from alphapulse_relay.client.errors import ClientError, UnacknowledgedError, WrongUserError
+from alphapulse_relay.client.errors import (
+    ClientError,
+    LeavingError,
+    UnacknowledgedError,
+    WrongUserError,
+)
 from alphapulse_relay.client.silence import Silence, Verdict
 from alphapulse_relay.protocol_v2.control import Ack, Start, Subscribe, Wish
 from alphapulse_relay.protocol_v2.framing import MAX_MESSAGE
@@ -54,7 +59,10 @@ class Consumer(Protocol):
         """Take note that the relay has answered the subscription."""
 
     def disconnected(self, reason: Failure) -> None:
-        """Take note that such a connection is over."""
+        """Take note that such a connection is over.
+
+        A :class:`LeavingError` is no fault: the relay was told to leave, and said so.
+        """
 
     def failed(self, error: ClientError) -> None:
         """Take note that the client gave up, since it makes no sense to connect again.
@@ -184,6 +192,8 @@ class ReconnectingClient(Service):
             _log.info("no relay: {reason}", reason=reason.getErrorMessage())
         error = reason.value
         now = self.clock.seconds()
+        if isinstance(error, LeavingError):
+            self._backoff.reset()
         if isinstance(error, ClientError) and not self.core.may_pass(error, now=now):
             self.stopService()
             self.consumer.failed(error)

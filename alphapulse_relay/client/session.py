@@ -10,7 +10,7 @@ from alphapulse_relay.client.address import Address, TLSAddress, parse_address
 from alphapulse_relay.client.backoff import Backoff
 from alphapulse_relay.client.connection import Clock, Deadline, Link, open_connection
 from alphapulse_relay.client.core import Core, Event
-from alphapulse_relay.client.errors import ClientError, NoRelayError
+from alphapulse_relay.client.errors import ClientError, LeavingError, NoRelayError
 from alphapulse_relay.client.silence import Silence, Verdict
 from alphapulse_relay.client.tls import load_context
 from alphapulse_relay.protocol_v2.control import Wish
@@ -97,7 +97,10 @@ class Session:
             self.close()
             if not self._core.may_pass(error, now=self._clock.monotonic()):
                 raise
-            self._lost(error)
+            if isinstance(error, LeavingError):
+                self._left(error)
+            else:
+                self._lost(error)
         if self._core.answered:
             self._alone_since = None
             self._backoff.reset()
@@ -119,6 +122,12 @@ class Session:
                 link.out += self._core.ask_for_life(timestamp=self._clock.time_ns())
             case Verdict.GIVE_UP:
                 raise ConnectionError("the relay is silent, and did not answer")
+
+    def _left(self, error: LeavingError) -> None:
+        """Come again soon: that the relay has left in order is no failure."""
+        self._backoff.reset()
+        self._retry_at = self._clock.monotonic() + self._backoff.delay()
+        _log.info("no connection to %s: %s", self._address, error)
 
     def _lost(self, error: Exception) -> None:
         """Note when to try again; raises :class:`NoRelayError` if that was long enough."""

@@ -125,7 +125,7 @@ cdef class FanOut:
 
     cdef public bint chunkwise
     """Whether Python is to be told after each chunk: some peers do not ride, say."""
-    cdef object log, pace, segment, forwarded, fell_behind
+    cdef object log, pace, segment, forwarded, fell_behind, loaded
     cdef scan_rules rules
     cdef scan_counters counters
     cdef scan_histogram forward
@@ -149,11 +149,7 @@ cdef class FanOut:
         self.forwarded, self.fell_behind = forwarded, fell_behind
         self.receive_size, self.gather_size = receive_size, gather_size
         self.riders = []
-        level, max_payload, domains, tlv_types = rules.masks
-        self.rules.level = level
-        self.rules.max_payload = max_payload
-        memcpy(self.rules.domains, <const uint8_t *>domains, 256)
-        memcpy(self.rules.tlv_types, <const uint8_t *>tlv_types, 256)
+        self.load(rules)
         self.arrays = []
         self.counters.types = <uint64_t *>self.array_memory(counters.types)
         self.counters.malformed = <uint64_t *>self.array_memory(counters.malformed)
@@ -163,6 +159,17 @@ cdef class FanOut:
         self.counters.repeated = <uint64_t *>self.array_memory(counters.sequences_repeated)
         self.fill_histogram(&self.counters.age, counters.age)
         self.fill_histogram(&self.forward, counters.forward)
+
+    cdef int load(self, rules) except -1:
+        """Accept by these rules from now on: publishers may have rules of their own."""
+        level, max_payload, domains, tlv_types, sources = rules.masks
+        self.rules.level = level
+        self.rules.max_payload = max_payload
+        memcpy(self.rules.domains, <const uint8_t *>domains, 256)
+        memcpy(self.rules.tlv_types, <const uint8_t *>tlv_types, 256)
+        memcpy(self.rules.sources, <const uint8_t *>sources, 256)
+        self.loaded = rules
+        return 0
 
     cdef int fill_histogram(self, scan_histogram *histogram, source) except -1:
         histogram.bounds = <const double *>self.array_memory(array("d", source.bounds))
@@ -257,6 +264,8 @@ cdef class FanOut:
         segment = self.log.make_room(call.torn + self.receive_size)
         if peer.ended:
             return 0  # that has given up the bytes it stood on
+        if peer.rules is not self.loaded:
+            self.load(peer.rules)
         if segment is not self.segment:
             self.segment = segment
             self.buffer = <uint8_t *>memory_of(segment.data, &self.buffer_size)
@@ -268,7 +277,8 @@ cdef class FanOut:
         call.descriptor, call.reactor = descriptor, reactor
         call.deadline = nanoseconds(CLOCK_MONOTONIC) + wait
         call.work = work
-        call.span = self.pace.next_look - self.log.head
+        # Who may send only so much is looked at after each chunk.
+        call.span = 0 if peer.limited else self.pace.next_look - self.log.head
         call.done = call.last = call.reached = call.messages = 0
         call.index.memory, call.index.epoch = self.index, segment.epoch
         call.index.records, call.index.capacity = segment.records, segment.capacity

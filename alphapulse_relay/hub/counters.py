@@ -65,6 +65,8 @@ class Counters:
         self.accepted = 0
         self.refused = dict.fromkeys(Refusal, 0)
         self.ended = dict.fromkeys(Ending, 0)
+        self.limited: dict[str, int] = {}
+        """By access rule, how often an identity was held since it had sent too much."""
         self.types = zeros(LEGACY_TYPE_MAX + 1)
         """Messages that hold a TLV of the type which is the index."""
         self.malformed = zeros(1)

@@ -12,18 +12,26 @@ from typing import TYPE_CHECKING, assert_never
 
 from twisted.internet.interfaces import IDelayedCall
 
+from alphapulse_relay.hub.answers import AnswerCursor
 from alphapulse_relay.hub.history import AtLast, AtPosition, LastMatching, Search, position_at
+from alphapulse_relay.hub.outgoing import OUTGOING_MAX
+from alphapulse_relay.hub.peer import Ending, State
 from alphapulse_relay.hub.retransmission import Retransmission
+from alphapulse_relay.hub.subscribed import SubscribedCursor
 from alphapulse_relay.hub.subscription import Subscription, origin_of_name
 from alphapulse_relay.protocol_v2.control import (
     Ack,
     ControlError,
+    ControlMessage,
+    ControlType,
     ErrorCode,
     ErrorMessage,
     Heartbeat,
     RecoveryRequest,
+    SequenceSync,
     Start,
     Subscribe,
+    SyncState,
     Wish,
     parse_control,
 )
@@ -33,6 +41,8 @@ from alphapulse_relay.protocol_v2.selection import last_sequences
 if TYPE_CHECKING:
     from alphapulse_relay.hub.protocol import SignalRelayProtocol
 
+NOTHING: frozenset[int] = frozenset({ControlType.ACK})
+"""Types to subscribe to for who only publishes: no message of a publisher has them."""
 HEARTBEAT_SECONDS = 5.0
 """Silence after which a peer that wishes it is sent a Heartbeat."""
 
@@ -62,6 +72,7 @@ class Dialogue:
         self._factory = peer.factory
         self._log = peer.log
         self._unsynced: deque[tuple[int, Ack]] = deque()
+        self._hearing = False  # whether what the peer asks for is being read
         self._heartbeat: IDelayedCall | None = None
         self._silent_since = -1  # bytes that had been delivered
 
@@ -75,32 +86,56 @@ class Dialogue:
 
         ``offset`` is where it began in the peer's stream.
         """
+        self._hearing = True
         try:
             self._carry_out(message)
         except (ControlError, RequestError) as error:
-            self._factory.refused_control(
+            self._factory.report.refused_control(
                 self._peer, WireError(Rejection.CONTROL, offset, str(error))
             )
-            self._peer.say(ErrorMessage(error.code, str(error)))
+            self.say(ErrorMessage(error.code, str(error)))
+
+    def ended(self) -> None:
+        """Answer all that was asked for at once, if anything was."""
+        if self._hearing:
+            self._hearing = False
+            if not self._peer.left:
+                self._speak()
 
     def _carry_out(self, message: bytes) -> None:
         content = parse_control(message)
         if isinstance(content, Subscribe):
             self.subscribe(content)
         elif isinstance(content, RecoveryRequest):
-            self._peer.listen().retransmit(Retransmission(self._log, self._peer.origins, content))
-            self._peer.speak()
+            self._retransmit(content)
         elif isinstance(content, Heartbeat):
-            self._peer.say(Heartbeat(time.time_ns(), 0))
+            self.say(Heartbeat(time.time_ns(), 0))
         else:
             kind = type(content).__name__
             raise RequestError(ErrorCode.MALFORMED, f"{kind} is for the relay to say")
+
+    def _retransmit(self, request: RecoveryRequest) -> None:
+        self._check_replay()
+        cursor = self._speaker()
+        if not isinstance(cursor, AnswerCursor):
+            cursor.retransmit(Retransmission(self._log, self._peer.origins, request))
+            self._speak()
+
+    def _check_replay(self) -> None:
+        """Raise :class:`RequestError` if the peer may not have what was published before."""
+        account = self._peer.account
+        if account is not None and not account.rule.may_replay:
+            raise RequestError(ErrorCode.FORBIDDEN, "the access rules give you no history")
 
     def subscribe(self, asked: Subscribe) -> None:
         """Have the peer sent what it asks for from now on.
 
         Raises :class:`RequestError` if it cannot be had; nothing has changed then.
         """
+        if asked.start is not Start.LIVE:
+            self._check_replay()
+        if not self._peer.subscribes and asked.types != NOTHING:
+            raise RequestError(ErrorCode.FORBIDDEN, "the access rules give you no messages")
         position, search = self._start(asked)
         if Wish.ACKNOWLEDGE in asked.wishes and not self._log.storage.durable:
             raise RequestError(
@@ -108,13 +143,21 @@ class Dialogue:
             )
         self._take_name(asked.name)
         self.subscription = Subscription(asked, self._factory.filters.filter_for(asked))
+        self._follow(position, search)
+        self._beat()
+        self._speak()
+
+    def _follow(self, position: int, search: Search | None) -> None:
+        """Have what was asked for sent, and say from where."""
+        if not self._peer.subscribes:
+            sync = SequenceSync(self._log.epoch, position, SyncState.LIVE)
+            self._speaker().outgoing.answer(sync)
+            return
         cursor = self._peer.follow(self.subscription, position)
         if search is None:
             cursor.outgoing.answer(cursor.sync)
         else:
             cursor.search(search)
-        self._beat()
-        self._peer.speak()
 
     def _start(self, asked: Subscribe) -> tuple[int, Search | None]:
         """Return where a subscription begins, or a search for it."""
@@ -161,6 +204,35 @@ class Dialogue:
         self.name = name
         self._peer.publish_as(origin_of_name(name))
 
+    # What it is told
+
+    def say(self, content: ControlMessage) -> None:
+        """Tell the peer something, at the next boundary between messages."""
+        if not self._peer.left:
+            self._speaker().outgoing.add(content)
+            self._speak()
+
+    def _speaker(self) -> SubscribedCursor | AnswerCursor:
+        """Return a cursor that the relay can speak by."""
+        peer = self._peer
+        peer.delivery.alight()
+        if isinstance(peer.cursor, SubscribedCursor | AnswerCursor):
+            return peer.cursor
+        here = self._log.head if peer.cursor.away else peer.cursor.next_boundary
+        cursor = peer.follow(self.subscription, here)
+        cursor.replaying = False  # it goes on, be it behind
+        return cursor
+
+    def _speak(self) -> None:
+        """Send what there is to say, and all that can be sent."""
+        peer, unsaid = self._peer, self._speaker().unsaid
+        if self._hearing and unsaid < OUTGOING_MAX // 2:
+            return  # more may follow
+        if unsaid > OUTGOING_MAX:
+            peer.end(Ending.UNREAD)
+        elif peer.state is State.LIVE and not peer.left:
+            self._factory.go_on(peer)
+
     # What it publishes
 
     def acknowledge(self, start: int, stop: int) -> None:
@@ -174,12 +246,12 @@ class Dialogue:
         """Tell the peer what can be told by now."""
         durable, said = self._log.storage.acknowledged(self._log.head), False
         while self._unsynced and self._unsynced[0][0] <= durable:
-            self._peer.listen().outgoing.add(self._unsynced.popleft()[1])
+            self._speaker().outgoing.add(self._unsynced.popleft()[1])
             said = True
         # Before it is told: that may be the end of it.
         self._factory.awaits_sync(self, bool(self._unsynced))
         if said:
-            self._peer.speak()
+            self._speak()
 
     # Time
 
@@ -196,7 +268,7 @@ class Dialogue:
         self._heartbeat = self._factory.clock.callLater(HEARTBEAT_SECONDS, self._look_at_silence)
         delivered = self._peer.cursor.bytes_out
         if delivered == self._silent_since:
-            self._peer.say(Heartbeat(time.time_ns(), 0))
+            self.say(Heartbeat(time.time_ns(), 0))
         self._silent_since = delivered
 
     def stop(self) -> None:

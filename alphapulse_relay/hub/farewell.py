@@ -34,9 +34,8 @@ class Refuser(Protocol):
 
     def connectionMade(self) -> None:
         """Send an Error and close."""
-        self._factory.refused(identify_peer(self._factory, self.transport), self._reason)
-        farewell = build_farewell(ErrorCode.TOO_MANY_PEERS, f"refused: {self._reason}")
-        self._last_call = close_soon(self.transport, farewell, self._factory.clock)
+        identity = identify_peer(self._factory, self.transport)
+        self._last_call = refuse(self._factory, self.transport, identity, self._reason)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:  # noqa: ARG002
         """Forget the connection."""
@@ -48,6 +47,20 @@ def identify_peer(factory: SignalRelayFactory, transport: Any) -> Identity:
     """Give the other end of a transport a number, and tell who it is."""
     handle = transport.getHandle() if hasattr(transport, "getHandle") else None
     return identify(factory.next_number(), handle, transport.getPeer())
+
+
+def refuse(
+    factory: SignalRelayFactory,
+    transport: Any,
+    identity: Identity,
+    reason: Refusal,
+    hint: str = "",
+) -> IDelayedCall:
+    """Count a connection that is not taken, tell it why, and close it as :func:`close_soon`."""
+    factory.report.refused(identity, reason)
+    code = ErrorCode.FORBIDDEN if reason is Refusal.FORBIDDEN else ErrorCode.TOO_MANY_PEERS
+    text = f"refused: {reason}: {hint}" if hint else f"refused: {reason}"
+    return close_soon(transport, build_farewell(code, text), factory.clock)
 
 
 def close_soon(transport: Any, farewell: bytes, clock: IReactorTime) -> IDelayedCall:

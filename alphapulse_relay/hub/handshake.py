@@ -7,6 +7,7 @@ thread, where nobody waits for it.
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 from concurrent.futures import Future
 from functools import partial
@@ -77,14 +78,9 @@ class HandshakeFactory(ServerFactory):
         return f"{type(self.hub).__name__} (TLS)"
 
     def buildProtocol(self, addr: IAddress | None) -> Handshake:
-        """Return what waits for a handshake; the port accepts no more than may be begun."""
+        """Return what waits for a handshake."""
         # So tcp.Port goes on accepting one in a turn: it would take ever more at once in a flood.
         self._port.numberAccepts = 0
-        now = self.hub.clock.seconds()
-        self._allowance.take(1, now)
-        if wait := self._allowance.owed_seconds(now):
-            self._port.stopReading()
-            self.hub.clock.callLater(wait, self._accept_again)
         return Handshake(self, addr)
 
     def _accept_again(self) -> None:
@@ -98,7 +94,15 @@ class HandshakeFactory(ServerFactory):
         self.worker.close()
 
     def began(self, handshake: Handshake) -> None:
-        """Take note of one more; the oldest goes if they are too many."""
+        """Take note of one more; the oldest goes if they are too many.
+
+        The port accepts no more than may be begun.
+        """
+        now = self.hub.clock.seconds()
+        self._allowance.take(1, now)
+        if wait := self._allowance.owed_seconds(now):
+            self._port.stopReading()
+            self.hub.clock.callLater(wait, self._accept_again)
         self._under_way[handshake] = None
         if len(self._under_way) > HANDSHAKES_MAX:
             next(iter(self._under_way)).refuse("too many handshakes are under way")
@@ -124,16 +128,21 @@ class Handshake(Protocol):
         self._address = address
         self._tls: Connection = factory.connection_for(self)
         self._tls.set_verify(self._tls.get_context().get_verify_mode(), self._look_at_verdict)
-        self._under_way = True
+        self._under_way = False
         self._fault = ""  # of the other end's certificate
 
     def connectionMade(self) -> None:
         """Wait for the handshake, but not for ever."""
+        if has_gone(self.transport.socket):
+            self._refused("the connection ended")
+            self.transport.abortConnection()
+            return
         # A signal must not wait for the one before it to be acknowledged (tcp(7)).
         self.transport.setTcpNoDelay(True)
         self._limit = self._hub.clock.callLater(
             HANDSHAKE_SECONDS, self.refuse, f"not done in {HANDSHAKE_SECONDS:g} s"
         )
+        self._under_way = True
         self._factory.began(self)
 
     def dataReceived(self, data: bytes) -> None:
@@ -148,6 +157,7 @@ class Handshake(Protocol):
         self.transport.write(shaken.answer)
         self.transport.resumeProducing()
         if shaken.error is not None:
+            self._end()
             self._refused(self._fault or shaken.error)
             self.transport.loseConnection()  # once it has been told why
         elif shaken.done:
@@ -166,16 +176,17 @@ class Handshake(Protocol):
 
     def refuse(self, why: str) -> None:
         """Cut a connection that does not come in."""
+        self._end()
         self._refused(why)
         self.transport.abortConnection()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:  # noqa: ARG002
         """Take note of a handshake that has failed."""
         if self._under_way:
+            self._end()
             self._refused("the connection ended")
 
     def _refused(self, why: str) -> None:
-        self._end()
         peer = self.transport.getPeer()
         identity = Identity(self._hub.next_number(), "tls", address=f"{peer.host}:{peer.port}")
         self._hub.report.refused(identity, Refusal.TLS, why)
@@ -193,6 +204,16 @@ class Handshake(Protocol):
         if not fine:
             self._fault = _FAULTS.get(fault, f"certificate error {fault}")
         return bool(fine)
+
+
+def has_gone(connection: socket.socket) -> bool:
+    """Tell whether the other end has closed, and left nothing to be read."""
+    try:
+        return not connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
 
 
 class Shaken(NamedTuple):

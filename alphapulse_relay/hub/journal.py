@@ -1,18 +1,15 @@
 """The journal: the log's segments in files, which outlive the process.
 
 Where the disk is full or fails the next segment lies in memory, and the relay goes on; files come
-back as soon as one can be made. What is in the files ``journal/format.py`` tells, how they are read
-at start ``journal/recovery.py``; when they are synced, ``sync.py``.
+back as soon as one can be made. Which files there are ``slot_pool.py`` knows, when they are synced
+``sync.py``, how they come back into memory ``pager.py``; what is in them ``journal/format.py``, how
+they are read at start ``journal/recovery.py``.
 """
 
 import os
-import random
 import time
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
-from itertools import count
 from pathlib import Path
 from time import perf_counter
 
@@ -21,7 +18,11 @@ from twisted.logger import Logger
 
 from alphapulse_relay.hub.counters import Histogram
 from alphapulse_relay.hub.disk import Disk, Slot
+from alphapulse_relay.hub.epoch import JUMP, boot_id, new_epoch, reopened, why_lost
+from alphapulse_relay.hub.file_segment import FileSegment
+from alphapulse_relay.hub.pager import Pager
 from alphapulse_relay.hub.segment import Segment
+from alphapulse_relay.hub.slot_pool import SlotPool
 from alphapulse_relay.hub.storage import LogOwner, MemoryStorage
 from alphapulse_relay.hub.sync import SYNC_BOUNDS, Sync
 from alphapulse_relay.hub.worker import Worker
@@ -33,13 +34,9 @@ from alphapulse_relay.journal.format import (
     MEMORY_FLAG_OFFSET,
     MEMORY_FOLLOWS,
     PAGE,
-    RECORD_SIZE,
     Epoch,
     FormatError,
     Header,
-    data_path,
-    data_size_of,
-    index_size,
     slots,
 )
 
@@ -48,19 +45,10 @@ WINDOW = 64 << 20
 those that are slow, not for making everybody slow."""
 HOT = 64 << 20
 """Bytes behind the head that are taken to be in memory: they were just written."""
-READ_AHEAD = 4 << 20
-"""Bytes read at once for who stands in history that is not in memory."""
 RETRY_SECONDS = 5.0
 """How long after a failure of the disk it is tried again."""
 AGE_SECONDS = 60.0
 """How often it is looked for segments that are too old."""
-JUMP = 1 << 40
-"""Positions left out where messages may have been lost that somebody has seen: more than can have
-been appended. So no position is ever given twice."""
-UNKNOWN_STARTS = 0x3FFFFFFF
-"""Of which a number is drawn where the journal's own count is lost."""
-BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-"""Differs from one start of the machine to the next (proc(5))."""
 
 
 class JournalError(Exception):
@@ -69,24 +57,6 @@ class JournalError(Exception):
 
 class JournalInUse(JournalError):  # noqa: N818 - says what is
     """Another process has it."""
-
-
-class FileSegment(Segment):
-    """A segment in a slot. Until ``verified`` its bytes were not compared with their index."""
-
-    __slots__ = ("readers", "slot", "verified")
-
-    def __init__(self, header: Header, slot: Slot, *, records: int = 0, used: int = 0) -> None:
-        super().__init__(
-            header, memoryview(slot.data), memoryview(slot.index), records=records, used=used
-        )
-        self.slot = slot
-        self.verified = True
-        self.readers = 0  # threads that look at it: its memory must stay what it is
-
-    def written(self) -> tuple[int, int]:
-        """Return how many bytes of its two files are in use."""
-        return self.used, PAGE + self.records * RECORD_SIZE
 
 
 @dataclass(frozen=True)
@@ -133,18 +103,13 @@ class Journal:
         """How often that began."""
         self.waits = Histogram(SYNC_BOUNDS)
         """Seconds that the next segment was waited for, with all else that the relay does."""
-        self.damage = 0
-        """Places found damaged since the start."""
         self.sync = Sync(clock, workers.syncer, disk, every, self._sync_failed)
+        self.pool = SlotPool(
+            disk, workers.maker, size, self._prepared, sync_cleared=not self.sync.never
+        )
+        self.pager = Pager(disk, workers.reader)
         self._clock, self._disk, self._workers, self._memory = clock, disk, workers, memory
         self._age = age
-        self._data_size = data_size_of(size)
-        self._index_size = index_size(self._data_size)
-        self.slot_size = self._data_size + self._index_size
-        """Bytes of a segment's files."""
-        self._slots: dict[int, Slot | None] = {}  # None: being made
-        self._free: list[Slot] = []
-        self._spare: Future[Slot] | None = None
         self._next_number = 0
         self._current: FileSegment | None = None  # where is written; None in memory
         self._head = 0
@@ -154,12 +119,12 @@ class Journal:
     @property
     def window(self) -> int:
         """How many bytes consumers may be behind; see ``storage.Storage``."""
-        return min(WINDOW, (self.size // self.slot_size - 2) * self._data_size // 2)
+        return min(WINDOW, (self.size // self.pool.slot_size - 2) * self.pool.data_size // 2)
 
     @property
     def ready(self) -> bool:
         """Whether the next segment is ready, or lies in memory."""
-        return self.failure is not None or self._spare is None or self._spare.done()
+        return self.failure is not None or self.pool.ready
 
     @property
     def durable(self) -> bool:
@@ -175,18 +140,13 @@ class Journal:
         """Where the files are."""
         return self._disk.directory
 
-    @property
-    def disk_bytes(self) -> int:
-        """Bytes that the files take."""
-        return sum(slot.size if slot else self.slot_size for slot in self._slots.values())
-
     # Opening and closing
 
     def open(self, owner: LogOwner) -> Sequence[Segment]:
         """Lock the directory and return what is in it. Raises :class:`JournalError`."""
         self._owner = owner
         self.sync.on_synced = owner.synced
-        directory = self._disk.directory
+        directory = self.directory
         try:
             directory.mkdir(mode=0o750, parents=True, exist_ok=True)
             _refuse_foreign(directory)
@@ -202,13 +162,13 @@ class Journal:
             raise JournalError(f"{directory}: {error.strerror or error}") from None
         self._begin_epoch(segments)
         self._prepare()
-        self._verify_next(list(segments))
+        self.pager.verify_next(list(segments))
         if self._age is not None:
             self._call_later("age", AGE_SECONDS, self._look_at_age)
         return segments
 
     def _recover(self) -> list[FileSegment]:
-        recovered = recovery.recover(self._disk.directory, writable=True, verify="last")
+        recovered = recovery.recover(self.directory, writable=True, verify="last")
         segments = []
         for found in recovered.segments:
             slot = self._disk.open(found.slot)
@@ -219,55 +179,49 @@ class Journal:
             segment.verified = found.verified
             if not found.intact:
                 segment.seal()
-            self._slots[slot.number] = slot
+            self.pool.add(slot)
             segments.append(segment)
         for number in recovered.spare:
-            self._adopt(self._disk.open(number))
-        self._report(recovered.damage)
+            self.pool.adopt(self._disk.open(number))
+        self.pager.report(recovered.damage)
         self._found = recovered.epoch
         return segments
 
-    def _adopt(self, slot: Slot) -> None:
-        """Use a spare slot that was there, if it has the size that slots have now."""
-        if (len(slot.data), len(slot.index)) == (self._data_size, self._index_size):
-            self._slots[slot.number] = slot
-            self._free.append(slot)
-        else:
-            self._disk.remove(slot)
-
     def _begin_epoch(self, segments: Sequence[FileSegment]) -> None:
-        before, boot = self._found, _boot()
-        if before is None or not segments:  # which positions were given is not known
-            before = Epoch(_new_epoch(), 0, boot, closed=True)
-        # Where it is not known how often it was opened, no number of then must come again.
-        starts = before.starts if before.boot else _new_epoch() & UNKNOWN_STARTS
-        self.epoch, self.run_number = before.epoch, starts + 1
+        boot = boot_id()
+        # Without segments it is not known which positions were given.
+        before = (self._found if segments else None) or Epoch(new_epoch(), 0, boot, closed=True)
+        now = reopened(before, boot)
+        self.epoch, self.run_number = now.epoch, now.starts
         if segments:
-            last = segments[-1]
-            lost = len(set(slots(self._disk.directory)).difference(self._slots))
-            self._next_number = last.number + 1 + lost
-            self._current = last
-            self.head = last.end
-            self.sync.write_to(last.slot, last.written, last.written() if before.closed else (0, 0))
-            between = last.number - segments[0].number + 1 - len(segments)
-            reason = _may_miss(last, before, boot)
-            if lost > between:  # what is in it may have been the newest
-                reason = "a segment's header was lost"
-            if reason is not None:
-                self.head += JUMP
-                self._log.warn(
-                    "journal: {reason}: what was sent last may be missing in it, "
-                    "positions go on at {head}",
-                    reason=reason,
-                    head=self.head,
-                )
+            self._go_on_behind(segments, before, boot)
         unsynced = {} if before.closed else {each.slot: each.written for each in segments}
         self.sync.begin_at(self.head, unsynced)
         self._head = self.head
         try:
-            Epoch(self.epoch, self.run_number, boot, closed=False).write(self._disk.directory)
+            now.write(self.directory)
         except OSError as error:
-            raise JournalError(f"{self._disk.directory}: {error.strerror or error}") from None
+            raise JournalError(f"{self.directory}: {error.strerror or error}") from None
+
+    def _go_on_behind(self, segments: Sequence[FileSegment], before: Epoch, boot: str) -> None:
+        """Have the log go on behind what was there, further if some of it may be lost."""
+        last, lost = segments[-1], self.pool.lost
+        self._next_number = last.number + 1 + lost
+        self._current = last
+        self.head = last.end
+        self.sync.write_to(last.slot, last.written, last.written() if before.closed else (0, 0))
+        between = last.number - segments[0].number + 1 - len(segments)
+        reason = why_lost(last.slot.index, before, boot)
+        if lost > between:  # what is in it may have been the newest
+            reason = "a segment's header was lost"
+        if reason is not None:
+            self.head += JUMP
+            self._log.warn(
+                "journal: {reason}: what was sent last may be missing in it, "
+                "positions go on at {head}",
+                reason=reason,
+                head=self.head,
+            )
 
     def close(self) -> None:
         """Sync and leave in order. May wait for the disk."""
@@ -278,12 +232,10 @@ class Journal:
                 call.cancel()
         closed = self.failure is None
         try:
-            Epoch(self.epoch, self.run_number, _boot(), closed).write(self._disk.directory)
+            Epoch(self.epoch, self.run_number, boot_id(), closed).write(self.directory)
         except OSError as error:
             self._log.warn("journal: {error}", error=str(error))
-        for slot in self._slots.values():
-            if slot is not None:
-                slot.close()
+        self.pool.close()
         if self._lock is not None:
             os.close(self._lock)
 
@@ -323,10 +275,10 @@ class Journal:
             memory = [each for each in segments if not isinstance(each, FileSegment)]
             return self._memory.expired(memory)
         least = 0 if self._age is None else time.time_ns() - int(self._age * 1e9)
-        room = self.size - self.disk_bytes + len(self._free) * self.slot_size
+        room = self.pool.room
         gone = []
         for segment in segments[:-1]:
-            if room >= self.slot_size and segment.newest_time() >= least:
+            if room >= self.pool.slot_size and segment.newest_time() >= least:
                 break
             gone.append(segment)
             room += segment.slot.size if isinstance(segment, FileSegment) else 0
@@ -340,66 +292,26 @@ class Journal:
         slot = segment.slot
         self.sync.forget(slot)
         segment.verified = True  # nobody asks any more
-        if segment.readers or slot.size != self.slot_size or self.disk_bytes > self.size:
-            del self._slots[slot.number]
-            self._disk.remove(slot)
-        else:
-            self._free.append(slot)
+        self.pool.give_up(slot, in_use=segment.readers > 0)
         self._prepare()
+
+    def _prepare(self) -> None:
+        """Have the next slot made, if files are written."""
+        if self.failure is None:
+            self.pool.prepare()
+
+    def _prepared(self, failed: bool) -> None:
+        if failed:
+            self._take_spare()
+        self._owner.room_made()
 
     def _take_spare(self) -> Slot | None:
         """Return the next slot, once it is made; None if it cannot be."""
-        spare, self._spare = self._spare, None
-        if spare is None:
-            return None
         try:
-            slot = spare.result()
+            return self.pool.take()
         except OSError as error:
-            self._drop_unmade()
             self._fail(f"no file for the next segment: {error.strerror or error}")
             return None
-        self._slots[slot.number] = slot
-        return slot
-
-    def _drop_unmade(self) -> None:
-        self._slots = {number: slot for number, slot in self._slots.items() if slot is not None}
-
-    def _prepare(self) -> None:
-        """Have the next slot made, if there is room for it."""
-        if self._spare is None and self.failure is None and (work := self._making()) is not None:
-            self._spare = self._workers.maker.submit(work, self._prepared)
-
-    def _making(self, *, sync: bool = False) -> Callable[[], Slot] | None:
-        """Return what makes the next slot, in a thread; None if there is no room for it."""
-        if self._free:
-            return partial(self._clear, self._free.pop(), sync)
-        # The only one there is may be of a larger journal.
-        if self.disk_bytes + self.slot_size > self.size and len(self._slots) > 1:
-            return None
-        number = next(n for n in count() if n not in self._slots and self._disk.is_free(n))
-        self._slots[number] = None
-        return partial(self._make, number, sync)
-
-    def _make(self, number: int, sync: bool) -> Slot:
-        slot = self._disk.make(number, self._data_size, self._index_size)
-        if sync:
-            self._disk.sync(slot)
-        return slot
-
-    def _clear(self, slot: Slot, sync: bool) -> Slot:
-        try:
-            self._disk.clear(slot, sync=not self.sync.never)
-            if sync:
-                self._disk.sync(slot)
-        except OSError:
-            self._free.append(slot)
-            raise
-        return slot
-
-    def _prepared(self, spare: "Future[Slot]") -> None:
-        if spare is self._spare and spare.exception() is not None:
-            self._take_spare()
-        self._owner.room_made()
 
     # When the disk fails
 
@@ -420,22 +332,17 @@ class Journal:
 
     def _retry(self) -> None:
         # A slot that was made ready before is made so again, to see whether it can be synced.
-        done = self._spare is not None and self._spare.done()
-        if done and (slot := self._take_spare()) is not None:
-            self._free.append(slot)
-        work = None if self._spare is not None else self._making(sync=True)
-        if work is None:
+        if self.pool.ready and (slot := self._take_spare()) is not None:
+            self.pool.put_back(slot)
+        if not self.pool.try_disk(self._retried):
             self._call_later("retry", RETRY_SECONDS, self._retry)
-        else:
-            self._workers.maker.submit(work, self._retried)
 
-    def _retried(self, slot: "Future[Slot]") -> None:
-        if slot.exception() is not None:
-            self._drop_unmade()
+    def _retried(self, works: bool) -> None:
+        if not works:
             self._call_later("retry", RETRY_SECONDS, self._retry)
             return
         self._log.info("journal: the disk takes files again")
-        self.failure, self._spare = None, slot
+        self.failure = None
         self._owner.roll_soon()
 
     # Reading
@@ -455,77 +362,7 @@ class Journal:
         """Read positions from the disk, and some more behind them; then call ``done``."""
         if not isinstance(segment, FileSegment):
             raise NotImplementedError("memory need not be fetched")
-        begin, end = start - segment.start, segment.used
-        if segment.verified:
-            end = min(max(stop - segment.start, begin + READ_AHEAD), end)
-        else:
-            begin = 0
-        segment.readers += 1
-
-        def fetch() -> list[recovery.Damage]:
-            if segment.verified:
-                self._disk.load(segment.slot, begin, end)
-                return []
-            return self._verify(segment)
-
-        def fetched(future: "Future[list[recovery.Damage]]") -> None:
-            segment.readers -= 1
-            self._fetched(segment, segment.start + begin, segment.start + end, future)
-            done()
-
-        self._workers.reader.submit(fetch, fetched)
-
-    def _verify_next(self, segments: list[FileSegment]) -> None:
-        """Verify all that was there at the start, the newest first: that is asked for first."""
-        while segments and segments[-1].verified:
-            segments.pop()
-        if segments:
-            segment = segments.pop()
-            self.fetch(segment, segment.start, segment.end, partial(self._verify_next, segments))
-
-    def _verify(self, segment: FileSegment) -> list[recovery.Damage]:
-        """Read and verify a segment; what of it was not in memory does not stay there."""
-        resident = self._disk.resident(segment.slot, 0, max(segment.used, 1))
-        self._disk.load(segment.slot, 0, segment.used)
-        damage = recovery.verify_records(
-            segment.data,
-            segment.index,
-            segment.header,
-            0,
-            segment.records,
-            file=data_path(self._disk.directory, segment.slot.number).name,
-            mark=True,
-        )
-        if not resident:
-            self._disk.release(segment.slot)
-        return damage
-
-    def _fetched(
-        self, segment: FileSegment, start: int, stop: int, future: "Future[list[recovery.Damage]]"
-    ) -> None:
-        """Take note of the damage found in positions, or that none of them can be read."""
-        try:
-            damage = future.result()
-        except OSError as error:
-            start = segment.record_start(max(segment.record_at(start), 0))
-            stop = segment.record_start(segment.record_at(stop - 1) + 1)
-            name = data_path(Path(), segment.slot.number).name
-            damage = [recovery.Damage(name, start, stop, f"cannot be read: {error.strerror}")]
-        segment.verified = True
-        new = [each for each in damage if (each.start, each.stop) not in segment.holes]
-        segment.holes = sorted([*segment.holes, *((each.start, each.stop) for each in new)])
-        self._report(new)
-
-    def _report(self, damage: Iterable[recovery.Damage]) -> None:
-        for each in damage:
-            self.damage += 1
-            self._log.error(
-                "journal damaged: {file}, positions {start} to {stop}: {detail}",
-                file=each.file,
-                start=each.start,
-                stop=each.stop,
-                detail=each.detail,
-            )
+        self.pager.fetch(segment, start, stop, done)
 
     # Time
 
@@ -533,6 +370,14 @@ class Journal:
         """Take note that the log's head has moved."""
         self._head = head
         self.sync.appended(head)
+
+    def keep_for(self, age: float | None) -> None:
+        """Give up what is older than so many seconds from now on, None for whatever its age is."""
+        if (look := self._calls.get("age")) is not None and look.active():
+            look.cancel()
+        self._age = age
+        if age is not None:
+            self._look_at_age()
 
     def _look_at_age(self) -> None:
         self._call_later("age", AGE_SECONDS, self._look_at_age)
@@ -547,30 +392,6 @@ def _refuse_foreign(directory: Path) -> None:
     names = {path.name for path in directory.iterdir()}
     if names and not names & {EPOCH_FILE, LOCK_FILE} and not slots(directory):
         raise JournalError(f"{directory} is not empty and holds no journal")
-
-
-def _new_epoch() -> int:
-    return random.SystemRandom().getrandbits(63) | 1
-
-
-def _boot() -> str:
-    """Return which start of the machine this is; never the same twice if it cannot be told."""
-    try:
-        return BOOT_ID.read_text().strip()
-    except OSError:
-        return str(_new_epoch())
-
-
-def _may_miss(last: FileSegment, before: Epoch, boot: str) -> str | None:
-    """Return why positions may have been given behind the last segment, if they may."""
-    (flag,) = MEMORY_FLAG.unpack_from(last.slot.index, MEMORY_FLAG_OFFSET)
-    if flag == MEMORY_FOLLOWS:
-        return "the disk was full while the relay ran"
-    return (
-        "the machine stopped while the relay ran"
-        if not before.closed and before.boot != boot
-        else None
-    )
 
 
 def _holder(directory: Path) -> str:

@@ -37,7 +37,7 @@ class Pace:
     ) -> None:
         self._clock = clock
         self._log = log
-        self._patience = patience
+        self.patience = patience
         self._peers = peers
         self._speed = Speed(log)
         self._awaited: frozenset[int] = frozenset()  # who is furthest behind of those that count
@@ -126,13 +126,13 @@ class Pace:
 
     def _lags(self, *, measure: bool = False) -> Callable[[Peer], int | None]:
         """Return a function that tells the lag that counts for a publisher, None if none does."""
-        since = self._clock.seconds() - self._patience
+        since = self._clock.seconds() - self.patience
         consumers = [
             peer
             for peer in self._peers()
-            if not (peer.cursor.away or peer.cursor.replaying) and peer.has_taken(since)
+            if not (peer.cursor.away or peer.cursor.replaying) and peer.delivery.has_taken(since)
         ]
-        known = [peer for peer in consumers if peer.reads and peer.cursor.whole]
+        known = [peer for peer in consumers if peer.delivery.reads and peer.cursor.whole]
         self._speed.measure(known, now=measure)
         slow = self._speed.slow
         waited_for = self._ranked(peer for peer in known if peer.identity.number not in slow)
@@ -140,7 +140,7 @@ class Pace:
         maybe = self._ranked(
             peer
             for peer in consumers
-            if peer.reads is None or (peer.reads and not peer.cursor.whole)
+            if peer.delivery.reads is None or (peer.delivery.reads and not peer.cursor.whole)
         )
         # Two of each: for a publisher that is one of them the next counts.
         ranked = waited_for[-1:-3:-1] + others[:2] + maybe[:2]

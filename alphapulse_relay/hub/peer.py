@@ -4,9 +4,9 @@ import socket
 import struct
 from contextlib import suppress
 from dataclasses import dataclass
-from enum import StrEnum
+from enum import Flag, StrEnum, auto
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from cryptography.x509 import Certificate, DNSName, ExtensionNotFound, SubjectAlternativeName
 from cryptography.x509.oid import NameOID
@@ -15,8 +15,17 @@ from OpenSSL.SSL import Connection
 from alphapulse_relay.hub.cursor import Cursor
 from alphapulse_relay.protocol_v2.control import Subscribe
 
-_CREDENTIALS = struct.Struct("3i")
+if TYPE_CHECKING:
+    from alphapulse_relay.hub.account import Account
+    from alphapulse_relay.hub.delivery import Delivery
+
+_CREDENTIALS = struct.Struct("iII")
 """``struct ucred``: pid, uid, gid (unix(7), SO_PEERCRED)."""
+_SO_PEERGROUPS = 59
+"""Option of a Unix socket by which the kernel tells the peer's supplementary groups (since Linux
+4.13, asm-generic/socket.h)."""
+_GROUPS_SIZE = 1024
+"""Bytes of these that Python asks for at most: 256 groups."""
 
 
 class Ending(StrEnum):
@@ -50,6 +59,10 @@ class Ending(StrEnum):
     """What a WebSocket peer asks for in its query cannot be had."""
     SHUTDOWN = "shutdown"
     """The relay is leaving."""
+    CUT = "cut"
+    """The relay is leaving, and the peer had not taken everything within ``--drain``."""
+    FORBIDDEN = "forbidden"
+    """The access rules have changed, and do not let it go on as it was."""
     FAULT = "fault"
     """The relay failed at this connection; the log has the traceback."""
 
@@ -59,6 +72,10 @@ class Refusal(StrEnum):
 
     TOO_MANY_PEERS = "too_many_peers"
     """As many as ``--max-peers`` allows are connected."""
+    FORBIDDEN = "forbidden"
+    """No access rule lets it in."""
+    TOO_MANY_OF_IDENTITY = "too_many_of_identity"
+    """Its identity has as many connections as its access rule allows."""
     TOO_MANY_WEB_CONNECTIONS = "too_many_web_connections"
     """The side port has as many connections, or WebSocket peers, as it takes."""
     LEAVING = "leaving"
@@ -103,13 +120,24 @@ class State(StrEnum):
     """It publishes and does not read: nothing is sent to it until it does."""
 
 
+class Hold(Flag):
+    """Why a peer is not read from; it is again when no reason is left."""
+
+    PACE = auto()
+    """The consumers are to catch up."""
+    LIMIT = auto()
+    """Its identity has sent more than its access rule allows."""
+    LEAVING = auto()
+    """The relay leaves."""
+
+
 @dataclass(frozen=True)
 class Identity:
     """Who a peer is: a number that is never given twice, and what the kernel says of it.
 
-    ``pid``, ``uid``, ``gid`` and ``program`` are those of the process that connected to a Unix
-    socket; ``address`` is where another came from. ``certificate`` are the names in the one that a
-    TLS client has proved to be its own, None without one.
+    ``pid``, ``uid``, ``gid``, all ``gids`` and ``program`` are those of the process that connected
+    to a Unix socket; ``address`` is where another came from. ``certificate`` are the names in the
+    one that a TLS client has proved to be its own, None without one.
     """
 
     number: int
@@ -120,6 +148,7 @@ class Identity:
     program: str | None = None
     address: str | None = None
     certificate: tuple[str, ...] | None = None
+    gids: frozenset[int] = frozenset()
 
     @property
     def fields(self) -> dict[str, Any]:
@@ -148,6 +177,7 @@ class Peer(Protocol):
     identity: Identity
     cursor: Cursor
     state: State
+    delivery: "Delivery"
     messages_in: int
     bytes_in: int
     connected_at: float
@@ -156,6 +186,8 @@ class Peer(Protocol):
     """Whose the log says what it publishes is; it is never sent that."""
     seat: int | None
     """For the fan-out: its place among those that ride at the head."""
+    account: "Account | None"
+    """By what it was let in, None where there are no access rules."""
 
     @property
     def woken(self) -> bool:
@@ -163,26 +195,6 @@ class Peer(Protocol):
 
     def published(self, length: int, messages: int) -> None:
         """Take note that the last ``length`` bytes of the log, so many messages, came from it."""
-
-    def fell_behind(self, position: int, *, gone: bool) -> None:
-        """Ride no longer: of what was appended it took what lies before ``position``.
-
-        ``gone`` if it will never read again.
-        """
-
-    @property
-    def reads(self) -> bool | None:
-        """Whether it is known to read what it is sent; None if that cannot be told yet."""
-
-    @property
-    def queued(self) -> int | None:
-        """Bytes that it was given and has not taken; None where only a bound to them is known."""
-
-    def has_taken(self, since: float) -> bool:
-        """Whether it has taken bytes after that time, in seconds of the factory's clock."""
-
-    def deliver(self) -> None:
-        """Send from the cursor on, until at the head or the peer takes no more."""
 
     @property
     def name(self) -> str:
@@ -199,14 +211,14 @@ class Peer(Protocol):
     def acknowledge(self, start: int, stop: int) -> None:
         """Tell it, if it wants to know, that what it published there is in the log."""
 
-    def overtaken(self, stop: int) -> None:
-        """Deal with it that the log is about to give up what the cursor stands on, up to there."""
+    def judge(self) -> None:
+        """Go on by the access rules, which have changed; or close if they do not allow that."""
 
-    def hold(self) -> None:
-        """Leave what the peer sends unread."""
+    def hold(self, why: Hold = Hold.PACE) -> None:
+        """Leave what the peer sends unread, for that reason among others."""
 
-    def release(self) -> None:
-        """Read from the peer again."""
+    def release(self, why: Hold = Hold.PACE) -> None:
+        """Read from the peer again, if there is no other reason not to."""
 
     def has_gone(self) -> bool:
         """Tell whether it has closed; if the relay did not know yet, what it sent last is read."""
@@ -220,6 +232,9 @@ class Peer(Protocol):
     def end(self, reason: Ending) -> None:
         """Close the connection for that reason."""
 
+    def part(self, reason: Ending) -> None:
+        """Close the connection as the relay leaves; who talks with it is told."""
+
 
 def identify(number: int, handle: object, address: object) -> Identity:
     """Tell who is at the other end of a connected socket (SO_PEERCRED for Unix sockets), or TLS."""
@@ -232,7 +247,16 @@ def identify(number: int, handle: object, address: object) -> Identity:
         return Identity(number, getattr(address, "type", "stream").lower(), address=where)
     credentials = handle.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
     pid, uid, gid = _CREDENTIALS.unpack(credentials)
-    return Identity(number, "unix", pid, uid, gid, program_of(pid))
+    return Identity(number, "unix", pid, uid, gid, program_of(pid), gids=groups_of(handle) | {gid})
+
+
+def groups_of(connected: socket.socket) -> frozenset[int]:
+    """Return the supplementary groups of who connected to a Unix socket; none if they are many."""
+    try:
+        groups = connected.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, _GROUPS_SIZE)
+    except OSError:
+        return frozenset()
+    return frozenset(number for (number,) in struct.iter_unpack("I", groups))
 
 
 def program_of(pid: int) -> str:

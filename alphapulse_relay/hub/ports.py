@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import socket
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Self
 
 from twisted.internet import tcp, unix
+from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort, IProtocolFactory
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
@@ -25,18 +28,66 @@ LAST_ACCEPTED = 256
 connects again and again must not keep the relay from leaving."""
 
 
-class RelayPort(unix.Port):
-    """A listening Unix socket.
+class UnixPort(unix.Port):
+    """A listening Unix socket, bound here or passed in.
 
-    The path on disk is not its business: it is removed by who claimed it, and only if it is still
-    the same socket.
+    The path on disk is not its business but while it binds: it is removed by who claimed it, and
+    only if it is still the same socket.
     """
 
-    transport = UnixTransport
+    # Somebody else may hold the socket, too, such as a successor: it must not be shut for them.
+    _shouldShutdown = False  # noqa: N815 - tcp.Port's
+    closed: Callable[[], None] | None = None
+    """What to do when it is closed."""
+
+    @classmethod
+    def of(
+        cls, listening: socket.socket, factory: IProtocolFactory, backlog: int, reactor: Any
+    ) -> Self:
+        """Return the port of a socket that was passed in, which is the port's from now on."""
+        port = cls(os.fsencode(listening.getsockname()), factory, backlog, reactor=reactor)
+        port._preexistingSocket = listening
+        return port
+
+    def startListening(self) -> None:
+        """Listen, and bind before if that is not done.
+
+        Unlike ``unix.Port`` it never changes the permissions of a file that is there: the socket is
+        made with those that it is to have.
+        """
+        tcp._reservedFD.reserve()
+        self.factory.doStart()  # type: ignore[union-attr]
+        listening, self._preexistingSocket = self._preexistingSocket, None
+        self.socket = listening or self._bound()
+        self.socket.listen(self.backlog)
+        self.fileno = self.socket.fileno  # type: ignore[method-assign]
+        self.connected = True
+        self.numberAccepts = 100
+        self.startReading()
+
+    def _bound(self) -> socket.socket:
+        listening: socket.socket = self.createInternetSocket()
+        umask = os.umask(0o777 & ~self.mode)
+        try:
+            listening.bind(self._bindPath)
+        except OSError as error:
+            listening.close()
+            raise CannotListenError(None, self._bindPath, error) from error
+        finally:
+            os.umask(umask)
+        return listening
 
     def connectionLost(self, reason: Failure) -> None:
         """Close the socket and leave its path alone."""
         tcp.Port.connectionLost(self, reason)
+        if self.closed is not None:
+            self.closed()
+
+
+class RelayPort(UnixPort):
+    """A listening Unix socket of the hub."""
+
+    transport = UnixTransport
 
 
 class PortReactor:
@@ -72,9 +123,13 @@ class PortReactor:
     ) -> Any:
         """Listen for TLS on a TCP port, as ``IReactorSSL``; LISTEN_BACKLOG may wait there."""
         self.contexts.append(contextFactory)
-        inner = HandshakeFactory(self._hub) if factory is self._factory else factory
-        outer = TLSMemoryBIOFactory(contextFactory, False, inner, self._reactor)
-        return self.listenTCP(port, outer, backlog, interface)
+        if factory is not self._factory:
+            outer = TLSMemoryBIOFactory(contextFactory, False, factory, self._reactor)
+            return self.listenTCP(port, outer, backlog, interface)
+        handshakes = HandshakeFactory(self._hub, contextFactory, self._reactor)
+        opened = self.listenTCP(port, handshakes, backlog, interface)
+        handshakes.pace(opened)
+        return opened
 
     def listenUNIX(
         self, address: str, factory: IProtocolFactory, backlog: int = 50, **named: Any

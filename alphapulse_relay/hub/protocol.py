@@ -1,50 +1,44 @@
-"""A connection as a peer: what it sends goes to the factory, what the log holds goes to it.
+"""A connection as a peer: who it is, what it may, what it publishes, and how it ends.
 
-Knows the log by its cursor and the transport by its outlet; other peers it does not know.
+What it sends goes to the factory. What it is sent is for its delivery, what is said for its
+dialogue; other peers it does not know.
 """
 
 from __future__ import annotations
 
-import math
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from OpenSSL.SSL import Error as OpenSSLError
 from twisted.internet.error import ConnectionDone, ConnectionLost
-from twisted.internet.interfaces import IDelayedCall, IPushProducer
+from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.protocol import connectionDone
-from twisted.logger import Logger
 from twisted.python.failure import Failure
-from zope.interface import implementer
 
+from alphapulse_relay.hub.account import Account, RefusedError
+from alphapulse_relay.hub.answers import AnswerCursor
 from alphapulse_relay.hub.cursor import Cursor
+from alphapulse_relay.hub.delivery import Delivery
 from alphapulse_relay.hub.dialogue import Dialogue
-from alphapulse_relay.hub.farewell import build_farewell, close_soon, identify_peer
-from alphapulse_relay.hub.outgoing import OUTGOING_MAX
-from alphapulse_relay.hub.outlet import UNDER_WAY, IOutlet
-from alphapulse_relay.hub.peer import Ending, Identity, Miss, State
+from alphapulse_relay.hub.farewell import build_farewell, close_soon, identify_peer, refuse
+from alphapulse_relay.hub.outlet import IOutlet
+from alphapulse_relay.hub.peer import Ending, Hold, Identity, State
 from alphapulse_relay.hub.receiver import MessageRunReceiver
 from alphapulse_relay.hub.subscribed import SubscribedCursor
 from alphapulse_relay.hub.subscription import Subscription
-from alphapulse_relay.protocol_v2.control import (
-    ControlMessage,
-    ErrorCode,
-    ErrorMessage,
-    Subscribe,
-)
-from alphapulse_relay.protocol_v2.errors import WireError
+from alphapulse_relay.protocol_v2.control import ErrorCode, ErrorMessage, Subscribe
+from alphapulse_relay.protocol_v2.errors import Rejection, WireError
 from alphapulse_relay.protocol_v2.framing import Run
 
 if TYPE_CHECKING:
     from alphapulse_relay.hub.factory import SignalRelayFactory
 
-SENDS_PER_TURN = 16
-"""Sends to one peer before the others get their turn."""
-LOOKS_PER_TURN = 2
-"""Stretches of history that are looked through for one peer in vain before that."""
+LEAVING = "the relay leaves: connect again"
+"""The last word to peers that use control."""
+CHANGED = "the access rules have changed: connect again"
+"""The last word to peers that may not go on as they were."""
 
 
-@implementer(IPushProducer)
 class SignalRelayProtocol(MessageRunReceiver):
     """One peer of the hub; see :class:`~alphapulse_relay.hub.peer.Peer`."""
 
@@ -52,7 +46,11 @@ class SignalRelayProtocol(MessageRunReceiver):
     transport: Any
     cursor_type = SubscribedCursor
     """What it follows the log by once it has asked for something."""
-    _log = Logger()
+    tokens: tuple[str, ...] = ()
+    """What it has shown, for the access rules."""
+    account: Account | None = None
+    limited = False
+    """Whether it may send only so much."""
 
     def __init__(self, factory: SignalRelayFactory) -> None:
         super().__init__()
@@ -61,19 +59,13 @@ class SignalRelayProtocol(MessageRunReceiver):
         self.rules = factory.rules
         self.state = State.LIVE
         self.connected_at = factory.clock.seconds()
-        self._took_at = -math.inf
-        self._descriptor: int | None = None  # of the socket, if it may be sent to directly
-        self._queued = 0  # bytes that its socket held when last looked at
         self.messages_in = self.bytes_in = 0
         self.seat: int | None = None
-        self._seen_reading = False
-        self._reads = False  # has taken bytes after its socket was full
-        self._passed = False  # the log goes on without it, as it does not read
-        self._read_out = False  # nothing more is to be received
-        self._left = False
-        self._fetching = False  # what it is to be sent next comes from the disk
+        self._holds = Hold(0)
+        self._refused = False
+        self.left = False
+        """Whether it is a peer no more, though its connection may still be closing."""
         self._dialogue: Dialogue | None = None
-        self._hearing = False  # whether what it asks for is being read
         self._last_call: IDelayedCall | None = None
 
     # What it sends
@@ -86,14 +78,58 @@ class SignalRelayProtocol(MessageRunReceiver):
         self.origins = frozenset({self.origin})
         self.cursor: Cursor = Cursor(self.log, self.origins)
         self.outlet = IOutlet(transport)
-        self._descriptor = self.outlet.descriptor()
-        transport.registerProducer(self, True)
+        self.delivery = self.make_delivery()
+        try:
+            account = self.factory.accounts.admit(self.identity, self.tokens)
+        except RefusedError as error:
+            self._turn_away(error)
+            return
+        transport.registerProducer(self.delivery, True)
+        self._take(account)
+        if not self.subscribes:
+            self.cursor = AnswerCursor(self.log, self.origins)
         self.factory.join(self)
-        self._ride()
+        self.delivery.ride()
+
+    def _turn_away(self, error: RefusedError) -> None:
+        """Tell the peer that it is not let in, and close."""
+        self.left = self.ended = self._refused = True
+        self._last_call = refuse(
+            self.factory, self.transport, self.identity, error.reason, str(error)
+        )
+
+    def _take(self, account: Account | None) -> None:
+        """Go on by an account, or by none."""
+        if self.account is not None:
+            self.account.leave(self)
+        self.account = account
+        self.rules = self.factory.rules if account is None else account.rules
+        self.limited = account is not None and account.limited
+        if account is not None:
+            account.join(self)
+
+    def judge(self) -> None:
+        """Go on by the access rules, which have changed; or close if they do not allow that."""
+        try:
+            account = self.factory.accounts.decide(self.identity, self.tokens)
+        except RefusedError as error:
+            self.end(Ending.FORBIDDEN, build_farewell(ErrorCode.FORBIDDEN, str(error)))
+            return
+        rule = None if account is None else account.rule
+        may_subscribe = rule is None or rule.subscribe
+        may_replay = rule is None or rule.may_replay
+        if may_subscribe != self.subscribes or (self.cursor.replaying and not may_replay):
+            self.end(Ending.FORBIDDEN, build_farewell(ErrorCode.FORBIDDEN, CHANGED))
+        elif account is not self.account:
+            self._take(account)
 
     def identify(self) -> Identity:
         """Return who is at the other end."""
         return identify_peer(self.factory, self.transport)
+
+    def make_delivery(self) -> Delivery:
+        """Return what sends to the peer."""
+        return Delivery(self, self.outlet)
 
     @property
     def fan_out(self) -> Any:
@@ -109,18 +145,22 @@ class SignalRelayProtocol(MessageRunReceiver):
         self.messages_in += messages
         self.bytes_in += length
         self.cursor.published(length, messages)
+        self._charge(length, messages)
+
+    def _charge(self, length: int, messages: int) -> None:
+        """Have it count by what the identity may send."""
+        if self.limited and self.account is not None:
+            self.account.charge(length, messages)
 
     def controlReceived(self, message: bytes) -> None:
         """Do what the peer asks for."""
-        self._hearing = True
+        self._charge(len(message), 1)
         self.dialogue().received(message, self.stream_offset - len(message))
 
     def controlEnded(self) -> None:
         """Answer all that was asked for at once."""
-        if self._hearing:
-            self._hearing = False
-            if not self._left:
-                self.speak()
+        if self._dialogue is not None:
+            self._dialogue.ended()
 
     def dialogue(self) -> Dialogue:
         """Return what keeps up the conversation, begun if there was none."""
@@ -155,36 +195,41 @@ class SignalRelayProtocol(MessageRunReceiver):
 
     def messagesRejected(self, run: Run, offset: int) -> None:
         """Have the dropped messages counted and logged; the connection lives."""
-        self.factory.dropped(self, run, offset)
+        self._charge(run.consumed - run.accepted, sum(run.rejected.values()))
+        self.factory.report.dropped(self, run, offset)
         if self._dialogue is not None and run.first is not None:
-            self.say(ErrorMessage(ErrorCode.MALFORMED, str(run.first.moved(offset))))
+            forbidden = run.first.reason is Rejection.FORBIDDEN
+            code = ErrorCode.FORBIDDEN if forbidden else ErrorCode.MALFORMED
+            self._dialogue.say(ErrorMessage(code, str(run.first.moved(offset))))
 
     def streamBroken(self, error: WireError) -> None:
         """Tell the peer what was wrong and close."""
-        self.factory.broken(self, error)
+        self.factory.report.broken(self, error)
         self.end(Ending(error.reason.value), build_farewell(ErrorCode.BROKEN_STREAM, str(error)))
 
-    def hold(self) -> None:
-        """Leave what the peer sends unread."""
-        self.transport.pauseProducing()
+    def hold(self, why: Hold = Hold.PACE) -> None:
+        """Leave what the peer sends unread, for that reason among others."""
+        if not self._holds:
+            self.transport.pauseProducing()
+        self._holds |= why
 
-    def release(self) -> None:
-        """Read from the peer again."""
-        if not self._read_out:
+    def release(self, why: Hold = Hold.PACE) -> None:
+        """Read from the peer again, if there is no other reason not to."""
+        self._holds &= ~why
+        if not (self._holds or self.left):
             self.transport.resumeProducing()
 
     def has_gone(self) -> bool:
         """Tell whether it has closed, as the kernel knows; then it leaves, what it sent is read."""
-        if self._left or not self.outlet.hung_up():
-            return self._left
+        if self.left or not self.outlet.hung_up():
+            return self.left
         self.outlet.read_rest()
         self.end(Ending.CLOSED)
         return True
 
     def stop_reading(self) -> None:
         """Leave unread what the peer sends, for good."""
-        self._read_out = True
-        self.transport.pauseProducing()
+        self.hold(Hold.LEAVING)
 
     def read_rest(self) -> None:
         """Take what the peer has already sent."""
@@ -193,141 +238,26 @@ class SignalRelayProtocol(MessageRunReceiver):
     # What it is sent
 
     @property
+    def subscribes(self) -> bool:
+        """Whether it may get messages at all."""
+        return self.account is None or self.account.rule.subscribe
+
+    @property
     def woken(self) -> bool:
         """Whether it is to be woken for what is appended."""
-        return not self.rides
+        return self.subscribes and not self.delivery.rides
 
     @property
-    def rides(self) -> bool:
-        """Whether compiled code sends to it whenever it is at the head."""
+    def takes_all(self) -> bool:
+        """Whether it is to be sent all messages as they lie in the log, and nothing else."""
         whole = self._dialogue is None or self._dialogue.subscription.rides
-        return whole and self._descriptor is not None and self.factory.fan_out is not None
-
-    @property
-    def reads(self) -> bool | None:
-        """Whether it is known to read: its socket holds less than it was given.
-
-        None if that cannot be told yet of one that has not published; of a publisher it is taken
-        for a no.
-        """
-        if self.state is State.MUTED:
-            return False
-        self._seen_reading = self._seen_reading or self.outlet.queued() < self.cursor.bytes_out
-        return self._seen_reading or (False if self._publishes() else None)
-
-    @property
-    def queued(self) -> int | None:
-        """Bytes that it was given and has not taken; None where only a bound to them is known."""
-        queued = self.outlet.queued()
-        return queued if queued < UNDER_WAY else None
-
-    def has_taken(self, since: float) -> bool:
-        """Whether it has taken bytes after that time, in seconds of the factory's clock.
-
-        A socket that was full says only after a good while that there is room again: so a slow
-        reader is also told by what its socket still holds.
-        """
-        if self.cursor.riding:
-            return True  # all that was ever appended
-        if self.state is State.BEHIND:
-            queued = self.outlet.queued()
-            if queued < self._queued:
-                self._took_at = self.factory.clock.seconds()
-            self._queued = queued
-        return self._took_at > since
-
-    def deliver(self) -> None:
-        """Send from the cursor on, until at the head or the peer takes no more."""
-        cursor = self.cursor
-        if self._fetching or self._left:
-            return
-        looked = 0
-        for _ in range(SENDS_PER_TURN):
-            data = cursor.next()
-            if data:
-                self._send(data)
-            elif cursor.wants is not None:
-                self._fetch(*cursor.wants)
-                return
-            elif cursor.finished:
-                self.end(Ending.FINISHED)
-                return
-            elif cursor.lost:
-                self.end(Ending.DAMAGED)
-                return
-            elif cursor.away:
-                self._rejoin()
-            if self.state is not State.LIVE:
-                return
-            if cursor.at_head:
-                self._ride()
-                return
-            looked += not data
-            if looked == LOOKS_PER_TURN:
-                break
-        self.factory.go_on_later(self)
-
-    def fell_behind(self, position: int, *, gone: bool) -> None:
-        """Go on by its cursor: of what was appended it took what lies before ``position``."""
-        self.cursor.alight(position)
-        self._took_at = self.factory.clock.seconds()
-        self.outlet.took_less(gone=gone)
-
-    def pauseProducing(self) -> None:
-        """Take note that the peer's socket is full."""
-        if self.state is State.LIVE:
-            self.state = State.BEHIND
-            self._queued = self.outlet.queued()
-
-    def resumeProducing(self) -> None:
-        """Go on: the peer has taken bytes and there is room for more."""
-        if self.outlet.room_means_read(self.cursor.bytes_out):
-            self._reads = self._seen_reading = True
-        self.state = State.LIVE
-        self.factory.go_on(self)
-
-    def stopProducing(self) -> None:
-        """Send no more."""
-        self.state = State.MUTED
-        self._alight()
-        self.cursor.leave()
-        self.cursor.rest = b""
-
-    def reader_gone(self) -> None:
-        """Send no more: the peer has shut its reading side, though it may still publish."""
-        self._passed = True
-        self.stopProducing()
-        self._log.warn("peer muted: {peer} has shut its reading side", **self.identity.fields)
-
-    def overtaken(self, stop: int) -> None:
-        """Move on to ``stop`` if the peer can be told; if not, close.
-
-        A publisher that never reads lives on, muted.
-        """
-        if self.cursor.move_on(stop):
-            return
-        if self._publishes() and not self._reads:
-            self.state = State.MUTED
-            self._passed = True
-            self.cursor.leave()
-            self._log.warn("peer muted: {peer} publishes, does not read", **self.identity.fields)
-        else:
-            missed = self.cursor.missing
-            self.factory.counters.missed[Miss.OVERTAKEN] += missed
-            self._log.warn(
-                "peer overtaken: {peer} did not read, {missed} messages were not sent to it",
-                missed=missed,
-                **self.identity.fields,
-            )
-            self.end(Ending.OVERTAKEN)
-
-    # What it is told
+        return whole and self.subscribes
 
     def follow(self, subscription: Subscription, position: int) -> SubscribedCursor:
         """Have what the log holds sent by a subscription, from that position on."""
-        self._alight()
+        self.delivery.alight()
         factory, before = self.factory, self.cursor
-        self._count_passed()
+        self.delivery.count_passed()
         factory.counters.replayed += before.replayed
         cursor = self.cursor_type(
             self.log,
@@ -336,90 +266,17 @@ class SignalRelayProtocol(MessageRunReceiver):
             factory.filters.compressor,
             before,
             position,
-            partial(factory.missed, self),
+            partial(factory.report.missed, self),
         )
         self.cursor = cursor
         factory.resubscribed(self)
         return cursor
 
-    def listen(self) -> SubscribedCursor:
-        """Return a cursor that the relay can speak by."""
-        self._alight()
-        if isinstance(self.cursor, SubscribedCursor):
-            return self.cursor
-        assert self._dialogue is not None
-        here = self.log.head if self.cursor.away else self.cursor.next_boundary
-        cursor = self.follow(self._dialogue.subscription, here)
-        cursor.replaying = False  # it goes on, be it behind
-        return cursor
-
-    def say(self, content: ControlMessage) -> None:
-        """Tell the peer something, at the next boundary between messages."""
-        if not self._left:
-            self.listen().outgoing.add(content)
-            self.speak()
-
-    def speak(self) -> None:
-        """Send what there is to say, and all that can be sent."""
-        unsaid = self.listen().unsaid
-        if self._hearing and unsaid < OUTGOING_MAX // 2:
-            return  # more may follow
-        if unsaid > OUTGOING_MAX:
-            self.end(Ending.UNREAD)
-        elif self.state is State.LIVE and not self._left:
-            self.factory.go_on(self)
-
-    def _fetch(self, start: int, stop: int) -> None:
-        self._fetching = True
-        self.log.fetch(start, stop, self._fetched)
-
-    def _fetched(self) -> None:
-        self._fetching = False
-        if self.state is State.LIVE and not self._left:
-            self.factory.go_on(self)
-
-    def _publishes(self) -> bool:
-        """Whether anything came from it, if only as far as its socket."""
-        return bool(self.messages_in or self.torn or self.outlet.pending())
-
-    def _ride(self) -> None:
-        """Let compiled code send to it from now on; it is at the head."""
-        if self.rides and self.seat is None:
-            self.cursor.ride()
-            self.factory.fan_out.add(self, self._descriptor)
-
-    def _alight(self) -> None:
-        if self.seat is not None:
-            self.factory.fan_out.remove(self)
-            self.cursor.alight(self.log.head)
-
-    def _send(self, data: memoryview) -> None:
-        sent = self.outlet.send(data)
-        if sent:
-            self.cursor.advance(sent)
-            self._took_at = self.factory.clock.seconds()
-
-    def _rejoin(self) -> None:
-        missed = self._count_passed()
-        self.cursor.rejoin()
-        self._log.info(
-            "peer reads again: {peer}, {missed} messages were not sent to it",
-            missed=missed,
-            **self.identity.fields,
-        )
-
-    def _count_passed(self) -> int:
-        """Count, and return, what the log went on with while the peer did not read."""
-        missed = self.cursor.missing if self._passed else 0
-        self._passed = False
-        self.factory.counters.missed[Miss.MUTED] += missed
-        return missed
-
     # How it ends
 
     def end(self, reason: Ending, farewell: bytes = b"") -> None:
         """Close the connection for that reason; the farewell goes only to a peer that keeps up."""
-        if self._left:
+        if self.left:
             return
         writable = self.state is State.LIVE and not self.cursor.mid_message
         self._leave(reason)
@@ -428,8 +285,17 @@ class SignalRelayProtocol(MessageRunReceiver):
         else:
             self.transport.abortConnection()
 
+    def part(self, reason: Ending) -> None:
+        """Close the connection as the relay leaves; who talks with it is told."""
+        talks = self._dialogue is not None
+        self.end(reason, build_farewell(ErrorCode.LEAVING, LEAVING) if talks else b"")
+
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Leave the hub, if not done already."""
+        if self._last_call is not None and self._last_call.active():
+            self._last_call.cancel()
+        if self._refused:
+            return
         if reason.check(ConnectionDone):
             self._leave(Ending.CLOSED)
         else:
@@ -437,19 +303,19 @@ class SignalRelayProtocol(MessageRunReceiver):
             self._leave(Ending.RESET if broken else Ending.FAULT)
         if self._dialogue is not None:
             self._dialogue.stop()
-        if self._last_call is not None and self._last_call.active():
-            self._last_call.cancel()
         self.factory.gone()
 
     def _leave(self, reason: Ending) -> None:
-        if not self._left:
-            self._left = self.ended = True
+        if not self.left:
+            self.left = self.ended = True
             # Before all else: its socket may be closed, and the number be another's soon.
-            self._alight()
+            self.delivery.alight()
             if self.torn:
-                self.factory.broken(self, self.torn_error())
+                self.factory.report.broken(self, self.torn_error())
             if self._dialogue is not None:
                 self._dialogue.leave()
             self.cursor.leave()
-            self._count_passed()
+            self.delivery.count_passed()
+            if self.account is not None:
+                self.account.leave(self)
             self.factory.leave(self, reason)

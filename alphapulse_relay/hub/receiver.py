@@ -159,13 +159,13 @@ class MessageRunReceiver(Protocol):
         try:
             plain = memoryview(bytearray(expand(message, self.rules.max_message)))
         except WireError as error:
-            self.messagesRejected(_rejected(error), offset)
+            self.messagesRejected(_rejected(error, len(message)), offset)
             return
         run = check(plain, len(plain), self.rules)
         if run.first is not None:
             # Its place in the plain message is none in the stream.
             fault = WireError(run.first.reason, 0, run.first.detail)
-            self.messagesRejected(_rejected(fault), offset)
+            self.messagesRejected(_rejected(fault, len(message)), offset)
         self._append(plain[: run.accepted], run.messages, received_at)
 
     def _append(self, run: memoryview, messages: int, received_at: float) -> None:
@@ -214,6 +214,6 @@ class MessageRunReceiver(Protocol):
         self._gather = grown
 
 
-def _rejected(error: WireError) -> Run:
-    """Return what to tell of one message that was dropped."""
-    return Run(0, 0, 0, {error.reason: 1}, error, None)
+def _rejected(error: WireError, size: int) -> Run:
+    """Return what to tell of one message, of so many bytes, that was dropped."""
+    return Run(0, size, 0, {error.reason: 1}, error, None)

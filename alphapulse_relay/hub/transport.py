@@ -160,7 +160,7 @@ class RelayTransport(_Connection):
         if self.hung_up():
             self.producer.stopProducing()
         else:
-            self.protocol.reader_gone()
+            self.producer.reader_gone()
 
     def hung_up(self) -> bool:
         """Tell whether the peer has closed (POLLHUP, poll(2))."""

@@ -39,11 +39,14 @@ cdef class CompiledRules:
 
     cdef scan_rules rules
 
-    def __cinit__(self, int level, unsigned int max_payload, bytes domains, bytes tlv_types):
+    def __cinit__(
+        self, int level, unsigned int max_payload, bytes domains, bytes tlv_types, bytes sources
+    ):
         self.rules.level = level
         self.rules.max_payload = max_payload
         memcpy(self.rules.domains, <const uint8_t *>domains, 256)
         memcpy(self.rules.tlv_types, <const uint8_t *>tlv_types, 256)
+        memcpy(self.rules.sources, <const uint8_t *>sources, 256)
 
 
 def skim(chunk, size_t start, size_t end, CompiledRules compiled not None):

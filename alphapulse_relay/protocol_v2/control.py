@@ -117,6 +117,10 @@ class ErrorCode(IntEnum):
     """Another connection has that name."""
     NOT_DURABLE = 7
     """Acknowledgements are asked for that the journal cannot give now."""
+    FORBIDDEN = 8
+    """The access rules of the relay do not allow this peer what it asks for."""
+    LEAVING = 9
+    """The relay leaves, and is as a rule back at once: connect again."""
 
 
 class ControlError(ValueError):

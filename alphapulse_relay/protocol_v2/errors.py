@@ -15,6 +15,8 @@ class Rejection(StrEnum):
     """The CRC-32 does not match, or is missing where it is required."""
     DOMAIN = "domain"
     """The relay domain is not one that is accepted here."""
+    FORBIDDEN = "forbidden"
+    """The relay domain, or the source, is not one that this publisher may use."""
     TLV = "tlv"
     """A TLV is malformed or of a type that is not allowed (only checked at level ``strict``)."""
     COMPRESSION = "compression"

@@ -34,8 +34,9 @@ _CHECKED_FIELDS = struct.Struct("<IBBxB16xII")
 """magic, domain, version, flags, payload_size, checksum: what a check looks at in a header."""
 _SYSTEM, _ZSTD = Domain.SYSTEM.value, Flags.ZSTD.value  # plain numbers: this is a hot loop
 _PAYLOAD_SIZE = struct.Struct("<24xI")
-_ACCEPTED, _ALSO_COMPRESSED = 1, 2
-"""Bits of a domain's byte in :attr:`Rules.masks`."""
+_VERSION_OFFSET, _SOURCE_OFFSET = 5, 6
+_ACCEPTED, _ALSO_COMPRESSED, _OF_SOME_SOURCES = 1, 2, 4
+"""Bits of a domain's byte in :attr:`Rules.masks`; and how much further up they lie for some."""
 _scan = load("alphapulse_relay.protocol_v2._scan")
 
 
@@ -56,7 +57,8 @@ class Rules:
 
     ``max_message`` is in bytes, header included. ``domains`` count from level checksum on. With
     ``aside``, what a relay does not forward as it is, at any level, ends the run before it:
-    control, and compressed messages.
+    control, and compressed messages. ``may_domains`` and ``may_sources`` are those that this
+    publisher may use, None for all; they count at any level.
     """
 
     level: Level = Level.CHECKSUM
@@ -64,25 +66,41 @@ class Rules:
     tlv_types: frozenset[int] = frozenset(range(20, 40))
     max_message: int = MAX_MESSAGE
     aside: bool = False
+    may_domains: frozenset[int] | None = None
+    may_sources: frozenset[int] | None = None
 
     @cached_property
-    def masks(self) -> tuple[int, int, bytes, bytes]:
+    def masks(self) -> tuple[int, int, bytes, bytes, bytes]:
         """The same as compiled code reads it.
 
-        The level's number, the largest payload in bytes, and for domains and TLV types 256 bytes:
-        1 where the index is accepted at that level, 3 for a domain whose compressed messages are
-        accepted as they are.
+        The level's number, the largest payload in bytes, and for domains, TLV types and sources 256
+        bytes: 1 where the index is accepted at that level, 3 for a domain whose compressed messages
+        are accepted as they are; 4 and 12 for a domain that is accepted of these sources only.
         """
-        domains = frozenset(range(256)) if self.level is Level.FRAMING else self.domains
         accepted = _ACCEPTED if self.aside else _ACCEPTED | _ALSO_COMPRESSED
-        taken = domains - {Domain.SYSTEM} if self.aside else domains
+        if self.may_sources is not None:
+            accepted *= _OF_SOME_SOURCES
+        taken = self.accepted_domains - {Domain.SYSTEM} if self.aside else self.accepted_domains
+        if self.may_domains is not None:
+            taken &= self.may_domains
         max_payload = min(self.max_message - HEADER_SIZE, SIZE_LIMIT)
         return (
             list(Level).index(self.level),
             max_payload,
             bytes(accepted if number in taken else 0 for number in range(256)),
             bytes(number in self.tlv_types for number in range(256)),
+            bytes(self.may_sources is None or number in self.may_sources for number in range(256)),
         )
+
+    @cached_property
+    def accepted_domains(self) -> frozenset[int]:
+        """The domains that are accepted at this level, whoever publishes."""
+        return frozenset(range(256)) if self.level is Level.FRAMING else self.domains
+
+    @cached_property
+    def restricted(self) -> bool:
+        """Whether this publisher may not use all domains and sources."""
+        return self.may_domains is not None or self.may_sources is not None
 
     @cached_property
     def compiled(self) -> Any:
@@ -124,7 +142,7 @@ def check(chunk: memoryview, end: int, rules: Rules) -> Run:
     first = broken = None
     max_payload = rules.max_message - HEADER_SIZE
     unpack, framing_only = _CHECKED_FIELDS.unpack_from, rules.level is Level.FRAMING
-    apart = rules.aside
+    apart, restricted = rules.aside, rules.restricted
     while end - start >= HEADER_SIZE:
         magic, domain, version, flags, size, crc = unpack(chunk, start)
         if magic != MAGIC or size > max_payload:
@@ -134,12 +152,15 @@ def check(chunk: memoryview, end: int, rules: Rules) -> Run:
         if stop > end:
             break
         if apart and (domain == _SYSTEM or (flags & _ZSTD and version == VERSION)):
-            fault = _checksum_fault(chunk, start, stop, crc)
+            fault = None
+            if restricted and domain != _SYSTEM:
+                fault = _permission_fault(chunk, start, domain, rules)
+            fault = fault or _checksum_fault(chunk, start, stop, crc)
             if fault is None:
                 aside = stop - start
                 break
         elif framing_only:
-            fault = None
+            fault = _permission_fault(chunk, start, domain, rules) if restricted else None
         else:
             fault = _fault(chunk, start, stop, domain, crc, rules)
         if fault is not None:
@@ -170,12 +191,28 @@ def _fault(
     chunk: memoryview, start: int, stop: int, domain: int, crc: int, rules: Rules
 ) -> WireError | None:
     """Return what is wrong with a message at level checksum or above."""
-    if domain not in rules.domains:
-        return WireError(Rejection.DOMAIN, start, f"domain {domain}")
-    fault = _checksum_fault(chunk, start, stop, crc)
+    fault = None
+    if domain not in rules.domains or rules.restricted:
+        fault = _permission_fault(chunk, start, domain, rules)
+    if fault is None:
+        fault = _checksum_fault(chunk, start, stop, crc)
     if fault is None and rules.level is Level.STRICT:
         fault = _strict_fault(chunk, start, stop, crc, rules)
     return fault
+
+
+def _permission_fault(chunk: memoryview, start: int, domain: int, rules: Rules) -> WireError | None:
+    """Tell that a domain is not accepted, or not from this publisher, or the source is not."""
+    if domain not in rules.accepted_domains:
+        return WireError(Rejection.DOMAIN, start, f"domain {domain}")
+    if rules.may_domains is not None and domain not in rules.may_domains:
+        return WireError(Rejection.FORBIDDEN, start, f"domain {domain} is not this publisher's")
+    if rules.may_sources is not None:
+        version = chunk[start + _VERSION_OFFSET]
+        source = chunk[start + _SOURCE_OFFSET] if version == VERSION else version
+        if source not in rules.may_sources:
+            return WireError(Rejection.FORBIDDEN, start, f"source {source} is not this publisher's")
+    return None
 
 
 def _checksum_fault(chunk: memoryview, start: int, stop: int, crc: int) -> WireError | None:

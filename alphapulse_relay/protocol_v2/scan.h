@@ -15,8 +15,10 @@ enum { LEVEL_FRAMING, LEVEL_CHECKSUM, LEVEL_STRICT };
 typedef struct {
     uint32_t max_payload; /* bytes after the header */
     int level;
-    uint8_t domains[256]; /* 1 for the accepted ones, 3 if compressed messages are too */
+    uint8_t domains[256]; /* bit 0 for the accepted ones, bit 1 if compressed messages are too;
+                             bits 2 and 3 likewise, but for messages of some sources only */
     uint8_t tlv_types[256];
+    uint8_t sources[256]; /* 1 for these sources */
 } scan_rules;
 
 static inline uint16_t scan_u16(const uint8_t *at) { return (uint16_t)(at[0] | at[1] << 8); }
@@ -65,6 +67,13 @@ static inline int scan_is_compressed(const uint8_t *message) {
     return (scan_u32(message + 4) & 0x0100FF00u) == 0x01000100u;
 }
 
+/* Whether domain and source are accepted: nobody pays for the sources where all of them are. */
+static inline int scan_is_welcome(const uint8_t *message, const scan_rules *rules) {
+    unsigned accepted = (unsigned)rules->domains[message[4]] >> scan_is_compressed(message);
+    if (__builtin_expect(accepted & 1, 1)) return 1;
+    return accepted >> 2 & rules->sources[scan_publisher(message)] & 1;
+}
+
 static inline int scan_strictly(const uint8_t *message, size_t size, const scan_rules *rules) {
     const uint8_t *at = message + HEADER_SIZE, *stop = message + size;
     unsigned type;
@@ -84,7 +93,7 @@ scan_skim_by(crc32_message_function checksum, const uint8_t *chunk, size_t end,
         if (scan_u32(message) != SCAN_MAGIC || payload > rules->max_payload) break;
         size_t size = HEADER_SIZE + (size_t)payload;
         if (size > end - start) break;
-        if (!(rules->domains[message[4]] >> scan_is_compressed(message) & 1)) break;
+        if (!scan_is_welcome(message, rules)) break;
         if (rules->level >= LEVEL_CHECKSUM) {
             uint32_t crc = scan_u32(message + CHECKSUM_OFFSET);
             if (crc && crc != checksum(message, size)) break;

@@ -10,6 +10,7 @@ cdef extern from "scan.h":
         int level
         uint8_t domains[256]
         uint8_t tlv_types[256]
+        uint8_t sources[256]
     ctypedef struct scan_histogram:
         const double *bounds
         size_t bound_count

@@ -19,10 +19,13 @@ from twisted.web.http import FORBIDDEN, UNAUTHORIZED
 from twisted.web.server import Request
 
 from alphapulse_relay.hub.peer import Refusal
+from alphapulse_relay.hub.permission import AccessRules
 
 PUBLIC = {b"", b"page", b"healthz", b"readyz"}
 """First parts of the paths that need no token: they hold no secrets, or tell no more than whether
 the relay is well."""
+RULED = PUBLIC | {b"signals"}
+"""Of those that need a token, what the token of an access rule is enough for."""
 OFFERED_TOKEN = "bearer."  # noqa: S105
 """What goes before a token that is offered as a subprotocol: a page cannot send a header."""
 _DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -72,14 +75,32 @@ WRONG_TOKEN = Denial(
 class Access:
     """What the options ``--web-origin``, ``--web-token-file`` and ``--web-publish`` allow.
 
-    ``origins`` are as browsers write them; ``token`` is None if there is none.
+    ``origins`` are as browsers write them; ``token`` is None if there is none. ``rules`` are those
+    for access, if there are any: their tokens are known too, for signals.
     """
 
-    def __init__(self, origins: Iterable[str], token: str | None, publish: bool) -> None:
+    def __init__(
+        self,
+        origins: Iterable[str],
+        token: str | None,
+        publish: bool,
+        rules: AccessRules | None = None,
+    ) -> None:
+        self.change(origins, token, publish, rules)
+
+    def change(
+        self,
+        origins: Iterable[str],
+        token: str | None,
+        publish: bool,
+        rules: AccessRules | None = None,
+    ) -> None:
+        """Decide by these from now on."""
         self._origins = frozenset(origins)
         self._hosts = {_split(origin.partition("://")[2])[0] for origin in self._origins}
         self._token = token
         self._publish = publish
+        self._rules = rules
 
     def denial(self, request: Request) -> Denial | None:
         """Return why a request must not be answered; None if it may be."""
@@ -87,7 +108,7 @@ class Access:
         if local and not self._leads_here(request):
             return HOST
         if not self._has_token_needed(request, local):
-            if self._token is None:
+            if self._token is None and not (self._rules and self._rules.have_tokens):
                 return NO_TOKEN
             return WRONG_TOKEN if any(given_tokens(request)) else TOKEN
         if _wants_websocket(request) and not self._is_welcome(request):
@@ -96,7 +117,8 @@ class Access:
 
     def may_publish(self, request: Request) -> bool:
         """Return whether who asks may also publish, by the WebSocket that it gets."""
-        return self._publish and self._is_right(given_tokens(request))
+        tokens = given_tokens(request)
+        return self._publish and (self._is_right(tokens) or self._is_of_rule(tokens))
 
     def _leads_here(self, request: Request) -> bool:
         """Return whether the host that is asked for is surely not another site's.
@@ -117,10 +139,16 @@ class Access:
     def _has_token_needed(self, request: Request, local: bool) -> bool:
         """Return whether the token is right, or neither there nor needed."""
         tokens = given_tokens(request)
+        path = request.postpath or [b""]
+        if self._is_of_rule(tokens) and not self._is_right(tokens):
+            return local or path[0] in RULED
         if tokens:
             return self._is_right(tokens)
-        path = request.postpath or [b""]
         return local or path[0] in PUBLIC
+
+    def _is_of_rule(self, tokens: list[str]) -> bool:
+        """Return whether there is a token, and all are an access rule's."""
+        return self._rules is not None and self._rules.know(tokens)
 
     def _is_right(self, tokens: list[str]) -> bool:
         """Return whether there is a token, and none is wrong."""

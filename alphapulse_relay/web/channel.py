@@ -137,7 +137,7 @@ class Channel(HTTPChannel):
     def make_room(self) -> None:
         """End the connection, which waits for a request, for the sake of another one."""
         if self.phase is Phase.FRESH:
-            self._hub.refused(
+            self._hub.report.refused(
                 identify_peer(self._hub, self.transport), Refusal.TOO_MANY_WEB_CONNECTIONS
             )
         self.transport.abortConnection()
@@ -172,7 +172,7 @@ class Channel(HTTPChannel):
             self._start_timer(LOOK_SECONDS, self._look)
 
     def _refuse(self, reason: Refusal) -> None:
-        self._hub.refused(identify_peer(self._hub, self.transport), reason)
+        self._hub.report.refused(identify_peer(self._hub, self.transport), reason)
         self.transport.abortConnection()
 
     def _start_timer(self, seconds: float, call: Callable[[], None]) -> None:

@@ -99,7 +99,7 @@ class _Full(Protocol):
     def connectionMade(self) -> None:
         """Answer before anything is asked."""
         reason = Refusal.TOO_MANY_WEB_CONNECTIONS
-        self._hub.refused(identify_peer(self._hub, self.transport), reason)
+        self._hub.report.refused(identify_peer(self._hub, self.transport), reason)
         text = "the side port has as many connections as it takes: try again later"
         farewell = plain_answer(SERVICE_UNAVAILABLE, text)
         self._last_call = close_soon(self.transport, farewell, self._hub.clock)

@@ -1,7 +1,8 @@
 """The journal of a hub, for those who show it: whether there is one, and how its log lies."""
 
 from alphapulse_relay.hub.factory import SignalRelayFactory
-from alphapulse_relay.hub.journal import FileSegment, Journal
+from alphapulse_relay.hub.file_segment import FileSegment
+from alphapulse_relay.hub.journal import Journal
 
 
 def journal_of(hub: SignalRelayFactory) -> Journal | None:

@@ -161,6 +161,17 @@ class HubCollector(Collector):
         )
         yield _counter("held_seconds", "Time in which publishers were held", hub.pace.held_seconds)
         yield _gauge("held_publishers", "Publishers that are held now", hub.pace.held)
+        yield _by_label(
+            "limited",
+            "How often an identity's connections were held for sending too much, by access rule",
+            "rule",
+            counters.limited.items(),
+        )
+        yield _gauge(
+            "limited_peers",
+            "Connections that are held now since their identity has sent too much",
+            hub.accounts.held,
+        )
         yield _histogram(
             "forward_seconds",
             "From the receipt of a chunk to its last write to a peer that keeps up",
@@ -187,7 +198,7 @@ class HubCollector(Collector):
 
 def _journal(journal: Journal) -> Iterator[Metric]:
     sync = journal.sync
-    yield _gauge("journal_bytes", "Bytes that the journal's files take", journal.disk_bytes)
+    yield _gauge("journal_bytes", "Bytes that the journal's files take", journal.pool.disk_bytes)
     yield _gauge(
         "journal_failing",
         "1 while the disk does not take the log, which goes on in memory",
@@ -195,7 +206,7 @@ def _journal(journal: Journal) -> Iterator[Metric]:
     )
     yield _counter("journal_failures", "How often the log had to go on in memory", journal.failures)
     yield _counter(
-        "journal_damages", "Places found damaged in the files since the start", journal.damage
+        "journal_damages", "Places found damaged in the files since the start", journal.pager.damage
     )
     yield _gauge("journal_unsynced_bytes", "Bytes not known to be on the disk", sync.unsynced)
     yield _counter("journal_sync_failures", "Syncs that failed", sync.failures)

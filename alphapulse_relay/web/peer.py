@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+from alphapulse_relay.hub.delivery import Delivery
 from alphapulse_relay.hub.dialogue import RequestError
 from alphapulse_relay.hub.farewell import build_farewell
 from alphapulse_relay.hub.framed import FramedCursor
@@ -26,6 +27,37 @@ SAMPLE_SECONDS = 0.1
 _READ_ONLY = "this WebSocket may only read: see --web-publish"
 
 
+class WebSocketDelivery(Delivery):
+    """Sends to a browser; of what is live only the newest ``sample`` messages, if that is not 0."""
+
+    def __init__(self, peer: WebSocketPeer, outlet: Any, sample: int) -> None:
+        super().__init__(peer, outlet)
+        self._sample = sample
+        self._sampled_at = -math.inf
+        self._sampled_to = 0  # the position up to which the sample was taken
+
+    def has_taken(self, since: float) -> bool:  # noqa: ARG002
+        """Return False: no publisher waits for a browser, which is moved on or catches up."""
+        return False
+
+    def resumeProducing(self) -> None:
+        """Go on: there is room for more, first of all for the answer to a ping."""
+        self._outlet.answer_ping()
+        super().resumeProducing()
+
+    def deliver(self) -> None:
+        """Send from the cursor on; of a live sample, now and then the newest."""
+        cursor = self.peer.cursor
+        if self._sample and isinstance(cursor, FramedCursor) and not cursor.replaying:
+            now = self._factory.clock.seconds()
+            if now - self._sampled_at >= SAMPLE_SECONDS:
+                self._sampled_at, self._sampled_to = now, self.peer.log.head
+                cursor.keep_newest(self._sample)
+            elif cursor.position >= self._sampled_to:
+                return
+        super().deliver()
+
+
 class WebSocketPeer(SignalRelayProtocol):
     """The hub's side of a WebSocket; subscribes to what the visitor's query asks for."""
 
@@ -34,13 +66,14 @@ class WebSocketPeer(SignalRelayProtocol):
 
     def __init__(self, hub: SignalRelayFactory, visitor: Visitor) -> None:
         super().__init__(hub)
+        self.tokens = visitor.tokens
         self._visitor = visitor
-        self._sampled_at = -math.inf
-        self._sampled_to = 0  # the position up to which the sample was taken
 
     def connectionMade(self) -> None:
         """Join the hub, and subscribe; if that cannot be, say why and close."""
         super().connectionMade()
+        if self.ended:
+            return
         try:
             self.dialogue().subscribe(self._visitor.query.asked)
         except RequestError as error:
@@ -50,19 +83,14 @@ class WebSocketPeer(SignalRelayProtocol):
         """Return who asked for the WebSocket."""
         return self._visitor.identity
 
+    def make_delivery(self) -> Delivery:
+        """Return what sends to the browser."""
+        return WebSocketDelivery(self, self.outlet, self._visitor.query.sample)
+
     @property
     def woken(self) -> bool:
         """Return False: it looks by itself."""
         return False
-
-    def has_taken(self, since: float) -> bool:  # noqa: ARG002
-        """Return False: no publisher waits for a browser, which is moved on or catches up."""
-        return False
-
-    def resumeProducing(self) -> None:
-        """Go on: there is room for more, first of all for the answer to a ping."""
-        self.transport.answer_ping()
-        super().resumeProducing()
 
     def look(self) -> None:
         """Send what there is by now, as far as it can be."""
@@ -71,26 +99,18 @@ class WebSocketPeer(SignalRelayProtocol):
         elif self.state is State.LIVE and not self.cursor.at_head:
             self.factory.go_on(self)
 
-    def deliver(self) -> None:
-        """Send from the cursor on; of a live sample, now and then the newest."""
-        sample = self._visitor.query.sample
-        if sample and isinstance(self.cursor, FramedCursor) and not self.cursor.replaying:
-            now = self.factory.clock.seconds()
-            if now - self._sampled_at >= SAMPLE_SECONDS:
-                self._sampled_at, self._sampled_to = now, self.log.head
-                self.cursor.keep_newest(sample)
-            elif self.cursor.position >= self._sampled_to:
-                return
-        super().deliver()
-
     def runReceived(self, run: memoryview, messages: int, received_at: float) -> None:
         """Have the run sent to all others, if the visitor may publish."""
         if self._visitor.may_publish:
             super().runReceived(run, messages, received_at)
         else:
             error = WireError(Rejection.READ_ONLY, 0, _READ_ONLY)
-            rejected = Run(0, 0, 0, {Rejection.READ_ONLY: messages}, error, None)
+            rejected = Run(0, len(run), 0, {Rejection.READ_ONLY: messages}, error, None)
             self.messagesRejected(rejected, self.stream_offset - len(run))
+
+    def part(self, reason: Ending) -> None:
+        """Close the WebSocket as the relay leaves; its last frame says so."""
+        self.end(reason)
 
     def end(self, reason: Ending, farewell: bytes = b"") -> None:
         """Close the WebSocket for that reason."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from time import perf_counter
 from typing import Any, cast
 from urllib.parse import parse_qs
@@ -16,14 +16,15 @@ from urllib.parse import parse_qs
 from autobahn.twisted.resource import WebSocketResource
 from autobahn.twisted.websocket import WebSocketServerFactory
 from twisted.internet.interfaces import IAddress, IDelayedCall
-from twisted.web.http import BAD_REQUEST, SERVICE_UNAVAILABLE
+from twisted.web.http import BAD_REQUEST, FORBIDDEN, SERVICE_UNAVAILABLE
 from twisted.web.resource import Resource
 from twisted.web.server import Request
 
+from alphapulse_relay.hub.account import RefusedError as NotAdmittedError
 from alphapulse_relay.hub.factory import SignalRelayFactory
 from alphapulse_relay.hub.peer import Identity, Refusal, identify
 from alphapulse_relay.protocol_v2.signals import SignalTable
-from alphapulse_relay.web.access import Access
+from alphapulse_relay.web.access import Access, given_tokens
 from alphapulse_relay.web.frames import Frames
 from alphapulse_relay.web.pages import Notice
 from alphapulse_relay.web.peer import WebSocketPeer
@@ -59,6 +60,7 @@ class Visitor:
     identity: Identity
     query: Query
     may_publish: bool
+    tokens: tuple[str, ...] = field(default=(), repr=False)  # secrets
 
 
 class Signals(WebSocketServerFactory):
@@ -138,7 +140,7 @@ class Signals(WebSocketServerFactory):
     def _serve(self) -> None:
         self._peers.rotate(-1)
         peer = self._peers[-1]
-        if not self.hub.is_waiting(peer):  # that has its turn
+        if peer not in self.hub.turns:  # that has its turn
             peer.look()
 
 
@@ -196,16 +198,25 @@ class SignalsResource(Resource):
         identity = identity_of(hub, request)
         try:
             query = self._admitted(request)
+            self._let_in(identity, tokens := tuple(given_tokens(request)))
         except RefusedError as error:
-            hub.refused(identity, error.reason)
+            hub.report.refused(identity, error.reason)
             return Notice(error.status, str(error)).render(request)
         invitation = Invitation(
-            self._signals, Visitor(identity, query, self._access.may_publish(request))
+            self._signals,
+            Visitor(identity, query, self._access.may_publish(request), tokens),
         )
         channel: Any = request.channel
         answer = WebSocketResource(invitation).render(request)
         invitation.go_on(channel.clearLineBuffer())
         return answer
+
+    def _let_in(self, identity: Identity, tokens: tuple[str, ...]) -> None:
+        """Ask the access rules. Raises :class:`RefusedError`."""
+        try:
+            self._signals.hub.accounts.admit(identity, tokens)
+        except NotAdmittedError as error:
+            raise RefusedError(FORBIDDEN, error.reason, str(error)) from error
 
     def _admitted(self, request: Request) -> Query:
         """Return what is asked for. Raises :class:`RefusedError`."""
@@ -213,7 +224,7 @@ class SignalsResource(Resource):
             raise RefusedError(BAD_REQUEST, Refusal.REQUEST, "only a WebSocket is to be had")
         if request.clientproto != b"HTTP/1.1":
             raise RefusedError(BAD_REQUEST, Refusal.REQUEST, "a WebSocket takes HTTP/1.1")
-        if self._signals.hub.leaving:
+        if self._signals.hub.drain.begun:
             raise RefusedError(SERVICE_UNAVAILABLE, Refusal.LEAVING, "the relay is leaving")
         if self._signals.hub.full:
             raise RefusedError(SERVICE_UNAVAILABLE, Refusal.TOO_MANY_PEERS, "too many peers")

@@ -88,7 +88,7 @@ class QuietSite(Site):
         if denial is None:
             return super().getResourceFor(request)
         channel: Any = request.channel
-        self._hub.refused(identify_peer(self._hub, channel.transport), denial.reason)
+        self._hub.report.refused(identify_peer(self._hub, channel.transport), denial.reason)
         if denial.status == UNAUTHORIZED:
             request.setHeader("www-authenticate", "Bearer")
         return Notice(denial.status, denial.text)

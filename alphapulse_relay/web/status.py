@@ -43,6 +43,7 @@ class Status:
             "log": _log(hub),
             "journal": _journal(hub),
             "held": hub.pace.held,
+            "limited": hub.accounts.held,
             "peers": [_peer(peer, now) for peer in hub.peers],
             "departed": [_departure(departure) for departure in hub.departed],
         }
@@ -59,7 +60,7 @@ def _counters(hub: SignalRelayFactory) -> dict[str, Any]:
         "dropped": counters.dropped,
         "last_dropped": {
             reason: {"at": last.at, "peer": str(last.identity), "detail": last.detail}
-            for reason, last in hub.last_dropped.items()
+            for reason, last in hub.report.last_dropped.items()
         },
         "missed": counters.missed,
         "connections": {
@@ -70,6 +71,7 @@ def _counters(hub: SignalRelayFactory) -> dict[str, Any]:
         "tlv_messages": {str(number): n for number, n in enumerate(counters.types) if n},
         "malformed": counters.malformed[0],
         "held_seconds": hub.pace.held_seconds,
+        "limited": counters.limited,
         "sources": {str(number): n for number, n in enumerate(counters.sources) if n},
         "sequences": _sequences(counters),
     }
@@ -103,10 +105,10 @@ def _journal(hub: SignalRelayFactory) -> dict[str, Any] | None:
     return {
         "directory": str(journal.directory),
         "size": journal.size,
-        "bytes": journal.disk_bytes,
+        "bytes": journal.pool.disk_bytes,
         "failure": journal.failure,
         "failures": journal.failures,
-        "damages": journal.damage,
+        "damages": journal.pager.damage,
         "fsync": fsync_of(journal),
         "synced": journal.sync.synced,
         "sync_failures": journal.sync.failures,
@@ -140,6 +142,8 @@ def _peer(peer: Peer, now: float) -> dict[str, Any]:
     return {
         **_identity(peer.identity),
         "client_name": peer.name or None,
+        "rule": None if peer.account is None else peer.account.rule.name,
+        "limited": peer.account is not None and peer.account.held,
         "state": peer.state,
         "replaying": peer.cursor.replaying,
         "filter": _filter(peer.asked),
@@ -150,7 +154,7 @@ def _peer(peer: Peer, now: float) -> dict[str, Any]:
         "bytes_out": peer.cursor.bytes_out,
         "position": None if peer.cursor.away else peer.cursor.position,
         "bytes_behind": peer.cursor.behind,
-        "queued_bytes": peer.queued,
+        "queued_bytes": peer.delivery.queued,
         "messages_missed": peer.cursor.missing if peer.state is State.MUTED else 0,
     }
 

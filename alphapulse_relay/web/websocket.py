@@ -15,6 +15,7 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 
+from alphapulse_relay.hub.delivery import Delivery
 from alphapulse_relay.hub.outlet import OrdinaryOutlet
 from alphapulse_relay.hub.peer import Ending, Refusal, State
 from alphapulse_relay.web.frames import Form
@@ -36,6 +37,7 @@ CLOSE_CODES = {
     Ending.FINISHED: NORMAL,
     Ending.CLOSED: NORMAL,
     Ending.SHUTDOWN: GOING_AWAY,
+    Ending.CUT: GOING_AWAY,
     Ending.OVERSIZED: TOO_BIG,
     Ending.FAULT: INTERNAL,
     Ending.DAMAGED: INTERNAL,
@@ -63,16 +65,16 @@ class WebSocketTransport(OrdinaryOutlet):
         self._socket = socket
         self._tcp = socket.transport
         self._form = form
-        self._peer: Any = None
+        self._delivery: Any = None
 
     # A transport's
 
-    def registerProducer(self, peer: WebSocketPeer, streaming: bool) -> None:
+    def registerProducer(self, delivery: Delivery, streaming: bool) -> None:
         """Have the peer told when the socket is full, and when there is room again."""
-        self._peer = peer
+        self._delivery = delivery
         # The channel of HTTP is still registered.
         self._tcp.unregisterProducer()
-        self._tcp.registerProducer(peer, streaming)
+        self._tcp.registerProducer(delivery, streaming)
 
     def pauseProducing(self) -> None:
         """Leave what the peer sends unread."""
@@ -105,16 +107,16 @@ class WebSocketTransport(OrdinaryOutlet):
         frames = self._socket.factory.frames
         if not self._socket.is_ready or (self._form.costly and frames.exhausted):
             self.starved = True
-            self._peer.pauseProducing()
+            self._delivery.pauseProducing()
             return 0
-        frame, size = frames.frame(data, self._form, self._peer.cursor.offer)
+        frame, size = frames.frame(data, self._form, self._delivery.peer.cursor.offer)
         self._tcp.write(frame)
         return int(size)
 
     def go_on(self) -> None:
         """Send again, in a new turn."""
         self.starved = False
-        self._peer.resumeProducing()
+        self._delivery.resumeProducing()
 
     def close(self, farewell: bytes) -> None:
         """Close with some last messages, and the reason."""
@@ -173,7 +175,7 @@ class SignalsProtocol(WebSocketServerProtocol):
 
     def failHandshake(self, _reason: str, code: int = 400, responseHeaders: Any = None) -> None:
         """Count a request that is none for a WebSocket, and say why."""
-        self.factory.hub.refused(self.visitor.identity, Refusal.REQUEST)
+        self.factory.hub.report.refused(self.visitor.identity, Refusal.REQUEST)
         # Its own words repeat what was sent.
         super().failHandshake("not a request for a WebSocket", code, responseHeaders)
 

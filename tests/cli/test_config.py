@@ -8,7 +8,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from alphapulse_relay.cli.main import cli
-from alphapulse_relay.options import OPTIONS, settings_from
+from alphapulse_relay.option_table import OPTIONS
+from alphapulse_relay.options import settings_from
 from tests.cli.conftest import ROOT, run
 
 SAMPLE = ROOT / "etc" / "signal-relay.toml"

@@ -8,7 +8,8 @@ import pytest
 from click.testing import CliRunner
 
 from alphapulse_relay.cli.relay_options import Flags, RelayCommand, forgiving_settings
-from alphapulse_relay.options import OPTIONS, settings_from
+from alphapulse_relay.option_table import OPTIONS
+from alphapulse_relay.options import settings_from
 
 
 def given(*arguments: str) -> Flags:

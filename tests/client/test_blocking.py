@@ -170,6 +170,13 @@ class TestBreaks:
         with pytest.raises(NoRelayError):
             client(path, timeout=0).receive()
 
+    def test_timeout_0_tries_again_where_the_relay_has_left_in_order(self, path, clock):
+        leaves = said(ErrorMessage(ErrorCode.LEAVING, "connect again"))
+        scripts = says(HELLO, message(1), leaves), serves_on(Journal(messages(2)))
+        with ScriptedRelay(path, *scripts), client(path, timeout=0, clock=clock) as consumer:
+            assert take(consumer, 2) == [1, 2]
+        assert sum(clock.slept) <= FIRST_DELAY
+
     @pytest.mark.parametrize("code", [ErrorCode.TOO_MANY_PEERS, ErrorCode.NAME_TAKEN])
     def test_an_error_that_passes(self, path, code):
         journal = Journal(messages(2))

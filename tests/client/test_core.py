@@ -19,6 +19,7 @@ from alphapulse_relay.client.core import (
 from alphapulse_relay.client.errors import (
     BookmarkError,
     ClientError,
+    LeavingError,
     NotARelayError,
     RelayError,
     UnacknowledgedError,
@@ -244,6 +245,10 @@ class TestRefusals:
         with pytest.raises(BookmarkError, match="answers from journal 1 instead of e0c4"):
             list(core.receive(said(SequenceSync(1, 0, SyncState.LIVE))))
 
+    def test_a_relay_that_leaves(self):
+        with pytest.raises(LeavingError, match="connect again"):
+            list(listening().receive(said(ErrorMessage(ErrorCode.LEAVING, "connect again"))))
+
     def test_others_keep_their_code(self):
         with pytest.raises(RelayError, match=r"says: nothing \(error 99\)") as raised:
             list(listening().receive(said(ErrorMessage(99, ""))))
@@ -255,6 +260,7 @@ class TestRefusals:
         [
             (ErrorCode.TOO_MANY_PEERS, True),
             (ErrorCode.NAME_TAKEN, True),
+            (ErrorCode.LEAVING, True),
             (ErrorCode.MALFORMED, False),
             (ErrorCode.BROKEN_STREAM, False),
             (ErrorCode.WRONG_EPOCH, False),

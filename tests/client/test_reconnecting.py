@@ -20,6 +20,7 @@ from alphapulse_relay.client.backoff import FIRST_DELAY, LONGEST_DELAY, Backoff
 from alphapulse_relay.client.core import NAME_HELD, NOTHING
 from alphapulse_relay.client.errors import (
     BookmarkError,
+    LeavingError,
     NotARelayError,
     UnacknowledgedError,
     WrongUserError,
@@ -74,6 +75,7 @@ class Recorder:
 
     def disconnected(self, reason: Failure) -> None:
         self.told.append("disconnected")
+        self.reason = reason.value
 
     def failed(self, error: Any) -> None:
         self.told.append("failed")
@@ -241,6 +243,20 @@ class TestFailures:
         bench.receives(said(ErrorMessage(ErrorCode.TOO_MANY_PEERS, "full")))
         bench.clock.advance(FIRST_DELAY)
         assert len(bench.endpoint.transports) == 2
+
+    def test_a_relay_that_leaves_is_come_back_to_soon(self, bench):
+        """However often the client has tried in vain before."""
+        for _ in range(5):
+            bench.breaks()
+            bench.clock.advance(LONGEST_DELAY)
+        tries = len(bench.endpoint.transports)
+        bench.receives(said(ErrorMessage(ErrorCode.LEAVING, "connect again")))
+        bench.clock.advance(FIRST_DELAY)
+        assert len(bench.endpoint.transports) == tries + 1
+        assert bench.consumer.told == []
+        bench.receives(HELLO + said(ErrorMessage(ErrorCode.LEAVING, "connect again")))
+        assert bench.consumer.told == ["connected", "disconnected"]
+        assert isinstance(bench.consumer.reason, LeavingError)
 
     def test_a_name_that_another_has_stops_it(self, bench):
         began = bench.clock.seconds()

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 from twisted.logger import globalLogPublisher
 
+from alphapulse_relay.hub import epoch
 from tests.hub.fakes import Events, Hub, Ordinary, Pipe, make_clock
+from tests.hub.journals import Kept
 
 
 @pytest.fixture(autouse=True)
@@ -59,3 +61,29 @@ def path() -> Iterator[Path]:
     directory = Path(tempfile.mkdtemp(prefix="hub-"))
     yield directory / "s.sock"
     shutil.rmtree(directory)
+
+
+@pytest.fixture
+def make(tmp_path: Path, clock: Any) -> Iterator[Callable[..., Kept]]:
+    """Opens the journal of one directory; the last one is left in order."""
+    opened: list[Kept] = []
+
+    def make(**options: Any) -> Kept:
+        opened.append(Kept(tmp_path / "journal", clock, **options))
+        clock.advance(0)
+        return opened[-1]
+
+    yield make
+    if opened and not opened[-1].maker._closed:
+        opened[-1].close()
+        clock.advance(0)
+        assert not clock.getDelayedCalls()
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Where the machine tells which of its starts this is."""
+    path = tmp_path / "boot_id"
+    path.write_text("first\n")
+    monkeypatch.setattr(epoch, "BOOT_ID", path)
+    return path

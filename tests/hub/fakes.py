@@ -13,7 +13,8 @@ from twisted.logger import LogEvent, formatEvent
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from alphapulse_relay.hub.factory import DRAIN_INTERVAL, SignalRelayFactory
+from alphapulse_relay.hub.drain import DRAIN_INTERVAL
+from alphapulse_relay.hub.factory import SignalRelayFactory
 from alphapulse_relay.hub.log import Log
 from alphapulse_relay.hub.outlet import IOutlet
 from alphapulse_relay.hub.storage import MemoryStorage
@@ -181,7 +182,7 @@ class Drain:
     def __init__(self, hub: "Hub", seconds: float) -> None:
         self.hub = hub
         self.results: list[object] = []
-        hub.factory.drain(seconds).addBoth(self.results.append)
+        hub.factory.drain.begin(seconds).addBoth(self.results.append)
 
     @property
     def done(self) -> bool:

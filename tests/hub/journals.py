@@ -10,7 +10,8 @@ from typing import Any
 from twisted.internet.interfaces import IReactorTime
 
 from alphapulse_relay.hub.disk import Disk, Slot, Span
-from alphapulse_relay.hub.journal import FileSegment, Journal, Workers
+from alphapulse_relay.hub.file_segment import FileSegment
+from alphapulse_relay.hub.journal import Journal, Workers
 from alphapulse_relay.hub.log import Log
 from alphapulse_relay.hub.storage import SEGMENTS, MemoryStorage
 from alphapulse_relay.hub.sync import NEVER

@@ -130,8 +130,8 @@ class Relay:
 
     async def stop(self) -> None:
         await self.port.stopListening()
-        self.factory.cut_drain()
-        await self.factory.drain(0)
+        self.factory.drain.cut()
+        await self.factory.drain.begin(0)
         for remote in self.remotes:
             remote.close()
         await until(lambda: not any(transport.connected for transport in self.transports))

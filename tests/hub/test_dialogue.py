@@ -339,7 +339,7 @@ class TestAcknowledged:
         publisher.lose()
         storage.synced = 64
         hub.factory.log.synced()
-        assert not hub.factory._awaiting_sync
+        assert not hub.factory.awaiting_sync
 
     def test_ends_with_the_journal(self, syncing: tuple[Hub, Syncing]) -> None:
         hub, storage = syncing
@@ -477,6 +477,54 @@ class TestNotAtHand:
         drain.look()
         assert data(consumer)[5:] == sent
         assert hub.counters.ended[Ending.SHUTDOWN] == 2
+
+
+class TestFarewell:
+    def test_goes_to_those_that_have_used_control(self, hub: Hub) -> None:
+        publisher, consumer, legacy = hub.connect(), hub.connect(), hub.connect()
+        consumer.send(control(Subscribe()))
+        publisher.send(*(sent := messages(3)))
+        hub.drain().look()
+        assert errors(consumer) == [ErrorCode.LEAVING]
+        assert read(consumer.received)[1:4] == sent
+        assert legacy.received == b"".join(sent)
+        assert consumer.closed
+
+    def test_comes_after_what_the_peer_was_behind(self, hub: Hub) -> None:
+        publisher, consumer = hub.connect(), hub.connect()
+        consumer.send(control(Subscribe()))
+        consumer.take(10)
+        publisher.send(*(sent := messages(3)))
+        drain = hub.drain()
+        drain.look()
+        assert not consumer.closed
+        consumer.take()
+        drain.look()
+        assert data(consumer) == sent
+        assert errors(consumer) == [ErrorCode.LEAVING]
+
+    def test_is_not_put_into_a_message(self, hub: Hub) -> None:
+        publisher, consumer = hub.connect(), hub.connect()
+        consumer.send(control(Subscribe()))
+        received = len(consumer.received)
+        consumer.take(10)
+        publisher.send(message())
+        hub.drain(seconds=0)
+        assert len(consumer.received) == received + 10
+        assert hub.counters.ended[Ending.CUT] == 1
+
+    def test_waits_for_what_is_still_to_be_acknowledged(self, syncing: tuple[Hub, Syncing]) -> None:
+        hub, storage = syncing
+        publisher = hub.connect()
+        publisher.send(control(Subscribe(Wish.ACKNOWLEDGE)), message(64, 1))
+        drain = hub.drain()
+        drain.look()
+        assert not publisher.closed
+        storage.synced = 64
+        hub.factory.log.synced()
+        drain.look()
+        assert said(publisher)[1] == Ack(20, 1, 64)
+        assert errors(publisher) == [ErrorCode.LEAVING]
 
 
 def test_a_sparse_filter_yields(hub: Hub) -> None:

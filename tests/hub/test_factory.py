@@ -8,16 +8,11 @@ import pytest
 from twisted.internet.error import ConnectionDone
 from twisted.python.failure import Failure
 
-from alphapulse_relay.hub.factory import DEPARTED_KEPT, DRAIN_INTERVAL
+from alphapulse_relay.hub.factory import DEPARTED_KEPT
 from alphapulse_relay.hub.farewell import FAREWELL_SECONDS
 from alphapulse_relay.hub.peer import Ending, Miss, Refusal, State
-from alphapulse_relay.hub.protocol import (
-    SENDS_PER_TURN,
-    SignalRelayProtocol,
-)
-from alphapulse_relay.hub.throttle import LINES_PER_SECOND
+from alphapulse_relay.hub.protocol import SignalRelayProtocol
 from alphapulse_relay.protocol_v2.control import ErrorCode, parse_error
-from alphapulse_relay.protocol_v2.errors import Rejection
 from alphapulse_relay.protocol_v2.framing import Level, Rules, split
 from tests.hub.fakes import BROKEN, Client, Events, Hub, Ordinary, Pipe, message, messages
 from tests.support import MANIFEST, SAMPLES
@@ -212,13 +207,6 @@ class TestRefusal:
         second, third = hub.connect(), hub.connect()
         assert (second.closed, third.closed) == (False, True)
 
-    def test_lines_are_bounded(self, make_hub: MakeHub, logged: Events) -> None:
-        hub = make_hub(max_peers=0)
-        for _ in range(50):
-            hub.connect()
-        assert hub.counters.refused[Refusal.TOO_MANY_PEERS] == 50
-        assert len(logged.lines("connection refused")) == LINES_PER_SECOND
-
     @pytest.mark.parametrize("transport", [Pipe, Ordinary])
     def test_who_does_not_take_the_error_is_cut(
         self, make_hub: MakeHub, clock: Any, transport: Any
@@ -242,40 +230,6 @@ class TestRefusal:
         hub.factory.max_peers = 2
         assert isinstance(hub.connect().protocol, SignalRelayProtocol)
         assert isinstance(hub.connect().protocol, SignalRelayProtocol)
-
-
-class TestDropped:
-    def bad(self) -> bytes:
-        bad = bytearray(message())
-        bad[50] ^= 1
-        return bytes(bad)
-
-    def test_lines_are_bounded_and_figures_are_not(
-        self, hub: Hub, logged: Events, clock: Any
-    ) -> None:
-        client = hub.connect()
-        client.send(*[self.bad()] * 100)
-        assert hub.counters.dropped[Rejection.CHECKSUM] == 100
-        assert len(logged.lines("dropped messages: 1, ")) == LINES_PER_SECOND
-        clock.advance(1)
-        client.send(self.bad())
-        assert "(90 such lines left out before)" in logged.lines("dropped")[-1]
-
-    def test_the_first_is_told_by_its_place_in_the_stream(self, hub: Hub, logged: Events) -> None:
-        client = hub.connect()
-        client.send(*messages(10), self.bad()[:40], self.bad()[40:] + message() + self.bad())
-        (line,) = logged.lines("dropped")
-        assert "dropped messages: 2, " in line
-        assert "reason=checksum, the first at byte 640 of its stream: " in line
-
-    def test_a_chunk_is_one_line(self, hub: Hub, logged: Events) -> None:
-        wrong_domain = bytearray(message())
-        wrong_domain[4] = 1
-        hub.connect().send(self.bad() + bytes(wrong_domain) + self.bad())
-        (line,) = logged.lines("dropped messages: 3, peer 1 (")
-        assert "reason=checksum, the first at byte 0 " in line
-        assert hub.counters.dropped[Rejection.CHECKSUM] == 2
-        assert hub.counters.dropped[Rejection.DOMAIN] == 1
 
 
 class TestDeparted:
@@ -317,224 +271,6 @@ class TestWindow:
         consumer.take()
         assert consumer.received == b"".join(sent)
         assert not consumer.closed
-
-
-class TestDrain:
-    def test_of_an_idle_hub_ends_all_at_once(self, any_hub: Hub) -> None:
-        clients = [any_hub.connect() for _ in range(3)]
-        drain = any_hub.drain()
-        assert all(client.closed for client in clients)
-        assert any_hub.counters.ended[Ending.SHUTDOWN] == 3
-        drain.look()
-        assert drain.done
-
-    def test_of_an_empty_hub(self, hub: Hub, clock: Any) -> None:
-        assert hub.drain().done
-        assert not clock.getDelayedCalls()
-
-    def test_is_done_when_the_connections_are_closed(self, any_hub: Hub, clock: Any) -> None:
-        """Ended is not closed: a transport may still have to send what it keeps."""
-        first, second = any_hub.connect(), any_hub.connect()
-        drain = any_hub.drain()
-        first.lose()
-        clock.pump([DRAIN_INTERVAL] * 10)
-        assert not drain.done
-        second.lose()
-        clock.advance(DRAIN_INTERVAL)
-        assert drain.done
-        assert not clock.getDelayedCalls()
-
-    def test_those_that_left_before_are_waited_for_as_well(self, hub: Hub, clock: Any) -> None:
-        client = hub.connect()
-        client.send(BROKEN)
-        assert not list(hub.factory.peers)
-        drain = hub.drain()
-        clock.advance(DRAIN_INTERVAL)
-        assert not drain.done
-        drain.look()
-        assert drain.done
-
-    def test_of_a_refused_one_nothing_is_waited_for(self, make_hub: MakeHub) -> None:
-        hub = make_hub(max_peers=0)
-        hub.connect()
-        assert hub.drain().done
-
-    def test_reads_what_was_sent_and_delivers_it(self, hub: Hub) -> None:
-        sender, consumer = hub.connect(), hub.connect()
-        sent = messages(3)
-        sender.transport.unread = b"".join(sent)
-        drain = hub.drain()
-        assert consumer.received == b"".join(sent)
-        drain.look()
-        assert drain.done
-
-    def test_reads_of_all_before_it_ends_any(self, hub: Hub) -> None:
-        """Also where one of the streams that are read turns out to be broken."""
-        consumer, bad, sender = hub.connect(), hub.connect(), hub.connect()
-        sent = messages(3)
-        bad.transport.unread = BROKEN
-        sender.transport.unread = b"".join(sent)
-        drain = hub.drain()
-        assert consumer.received == b"".join(sent)
-        assert hub.counters.ended[Ending.MAGIC] == 1
-        assert hub.counters.ended[Ending.SHUTDOWN] == 2
-        drain.look()
-        assert drain.done
-
-    def test_a_broken_stream_does_not_end_it_for_one_that_is_behind(self, hub: Hub) -> None:
-        slow, bad, sender = hub.connect(room=10), hub.connect(), hub.connect()
-        sent = messages(3)
-        sender.transport.unread = b"".join(sent)
-        bad.transport.unread = BROKEN
-        drain = hub.drain()
-        drain.look()
-        assert not slow.closed
-        slow.take()
-        assert slow.received == b"".join(sent)
-        drain.look()
-        assert slow.closed
-        drain.look()
-        assert drain.done
-
-    def test_reads_no_more_after_that(self, any_hub: Hub) -> None:
-        sender, slow = any_hub.connect(), any_hub.connect(room=10)
-        sender.send(*messages(2))
-        drain = any_hub.drain()
-        drain.look()
-        assert sender.held
-        assert not sender.closed
-        slow.take()
-        drain.look()
-        assert sender.closed
-
-    def test_waits_for_those_that_are_behind(self, hub: Hub) -> None:
-        sender, slow = hub.connect(), hub.connect(room=10)
-        sent = messages(3)
-        sender.send(*sent)
-        drain = hub.drain()
-        slow.take(100)
-        drain.look()
-        assert not slow.closed
-        slow.take()
-        drain.look()
-        assert slow.closed
-        assert slow.received == b"".join(sent)
-        assert hub.counters.ended[Ending.SHUTDOWN] == 2
-
-    def test_waits_until_an_ordinary_transport_has_room(self, make_hub: MakeHub) -> None:
-        """It has taken all bytes, but what it keeps would be lost with it."""
-        hub = make_hub(transport=Ordinary)
-        sender, slow = hub.connect(), hub.connect(room=10)
-        sender.send(message())
-        assert slow.protocol.cursor.at_head
-        drain = hub.drain()
-        drain.look()
-        assert not slow.closed
-        slow.take()
-        drain.look()
-        assert slow.closed
-        assert not slow.transport.disconnected, "closed, not aborted: it flushes before"
-
-    def test_waits_for_a_delivery_of_a_later_turn(self, hub: Hub, clock: Any) -> None:
-        sender, slow = hub.connect(), hub.connect(room=10)
-        slow.transport.limit = 64
-        sent = messages(3 * SENDS_PER_TURN)
-        sender.send(b"".join(sent))
-        drain = hub.drain()
-        slow.take()
-        assert not slow.closed
-        for _ in range(5):
-            clock.advance(0)
-        assert slow.received == b"".join(sent)
-        drain.look()
-        assert slow.closed
-
-    def test_does_not_wait_for_those_that_leave(self, hub: Hub) -> None:
-        sender, slow = hub.connect(), hub.connect(room=10)
-        sender.send(message())
-        drain = hub.drain()
-        slow.lose()
-        drain.look()
-        assert sender.closed
-
-    def test_does_not_wait_for_a_publisher_that_has_never_read(self, hub: Hub) -> None:
-        publisher, other = hub.connect(room=10), hub.connect()
-        publisher.send(message())
-        other.send(*messages(3))
-        assert publisher.protocol.state is State.BEHIND
-        drain = hub.drain()
-        drain.look()
-        assert drain.done
-
-    def test_does_not_wait_for_the_muted(self, hub: Hub) -> None:
-        sender, client = hub.connect(), hub.connect(room=10)
-        sender.send(message())
-        client.protocol.reader_gone()
-        hub.drain()
-        assert client.closed
-
-    def test_cuts_after_its_time(self, hub: Hub, clock: Any) -> None:
-        sender, slow = hub.connect(), hub.connect(room=10)
-        sender.send(message())
-        drain = hub.drain(seconds=5)
-        clock.advance(4.9)
-        assert not drain.done
-        assert not slow.closed
-        clock.advance(0.2)
-        assert drain.done
-        assert slow.transport.disconnected
-        assert len(slow.received) == 10, "no Error inside a message"
-        assert hub.counters.ended[Ending.SHUTDOWN] == 2
-
-    def test_does_not_wait_longer_for_a_close(self, make_hub: MakeHub, clock: Any) -> None:
-        hub = make_hub(transport=Ordinary)
-        client = hub.connect()
-        drain = hub.drain(seconds=2)
-        clock.pump([0.5] * 3)
-        assert client.closed
-        assert not drain.done
-        clock.advance(0.5 + DRAIN_INTERVAL)
-        assert drain.done
-
-    def test_can_be_cut(self, hub: Hub, clock: Any) -> None:
-        sender, slow = hub.connect(), hub.connect(room=10)
-        sender.send(message())
-        drain = hub.drain()
-        hub.factory.cut_drain()
-        clock.advance(DRAIN_INTERVAL)
-        assert drain.done
-        assert slow.closed
-        hub.finish_aborted()
-        assert not clock.getDelayedCalls()
-
-    def test_can_be_cut_before_it_begins(self, hub: Hub) -> None:
-        """A relay that is told twice to leave may still be closing its ports."""
-        sender, slow = hub.connect(), hub.connect(room=10)
-        sender.send(message())
-        hub.factory.cut_drain()
-        assert hub.drain().done
-        assert slow.closed
-
-    def test_cut_means_nothing_if_there_is_none(self, hub: Hub) -> None:
-        client = hub.connect()
-        hub.factory.cut_drain()
-        assert not client.closed
-
-    def test_an_end_in_it_does_not_resume_a_held_publisher(self, hub: Hub) -> None:
-        sender, slow = hub.connect(), hub.connect(room=100)
-        hub.fill(sender, hub.factory.log.window // 2)
-        assert sender.held
-        drain = hub.drain()
-        slow.take()
-        drain.look()
-        assert slow.closed
-        assert sender.transport.producerState == "paused"
-
-    def test_no_farewell_is_sent(self, any_hub: Hub) -> None:
-        sender, consumer = any_hub.connect(), any_hub.connect()
-        sender.send(each := message())
-        any_hub.drain().look()
-        assert consumer.received == each
 
 
 class TestOvertaking:
@@ -614,46 +350,6 @@ def test_a_peer_that_leaves_while_others_are_sent_to(
     assert second.received == b""
 
 
-class TestLines:
-    """Three kinds that peers can provoke, each with a bound of its own."""
-
-    def test_of_broken_streams_are_bounded_and_figures_are_not(
-        self, hub: Hub, logged: Events, clock: Any
-    ) -> None:
-        for _ in range(50):
-            hub.connect().send(BROKEN)
-        assert hub.counters.dropped[Rejection.MAGIC] == hub.counters.ended[Ending.MAGIC] == 50
-        assert len(logged.lines("reason=magic, the first")) == LINES_PER_SECOND
-        clock.advance(1)
-        hub.finish_aborted()
-        hub.connect().send(BROKEN)
-        assert "(40 such lines left out before)" in logged.lines("reason=magic, the first")[-1]
-
-    def test_of_one_kind_take_nothing_from_another(self, hub: Hub, logged: Events) -> None:
-        bad = bytearray(message())
-        bad[50] ^= 1
-        client = hub.connect()
-        client.send(*[bytes(bad)] * 50)
-        for _ in range(50):
-            hub.connect().send(BROKEN)
-        hub.factory.max_peers = 1
-        for _ in range(50):
-            hub.connect()
-        for kind in ("=checksum, the first", "=magic, the first", "connection refused"):
-            lines = logged.lines(kind)
-            assert len(lines) == LINES_PER_SECOND
-            assert not any("left out" in line for line in lines)
-
-    def test_a_broken_stream_is_told_by_its_place_in_it(self, hub: Hub, logged: Events) -> None:
-        client = hub.connect()
-        client.send(*messages(10), message()[:50], message()[50:] + BROKEN)
-        (line,) = logged.lines("dropped messages: 1, peer 1 (")
-        assert "reason=magic, the first at byte 704 of its stream: " in line
-        told = parse_error(client.received)
-        assert told is not None
-        assert told.text.startswith("magic at byte 704: ")
-
-
 def test_broken_streams_of_many_harm_nobody(any_hub: Hub) -> None:
     sender, consumer, *bad = (any_hub.connect() for _ in range(6))
     sent = messages(8)
@@ -662,33 +358,3 @@ def test_broken_streams_of_many_harm_nobody(any_hub: Hub) -> None:
         sender.send(each)
     assert consumer.received == b"".join(sent)
     assert any_hub.counters.ended[Ending.MAGIC] == 4
-
-
-def test_a_peer_that_fails_at_the_end_does_not_keep_the_drain_from_ending(
-    hub: Hub, clock: Any, logged: Events, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail() -> None:
-        raise ZeroDivisionError
-
-    gone, failing = hub.connect(), hub.connect()
-    drained = []
-    monkeypatch.setattr(gone.protocol, "read_rest", fail)
-    monkeypatch.setattr(failing.protocol, "read_rest", fail)
-    monkeypatch.setattr(hub.factory.pace, "admits", lambda _: False)
-    hub.factory.drain(5).addCallback(drained.append)
-    gone.lose()
-    monkeypatch.undo()
-    monkeypatch.setattr(failing.protocol, "read_rest", fail)
-    clock.advance(DRAIN_INTERVAL)
-    hub.finish_aborted()
-    clock.advance(DRAIN_INTERVAL)
-    assert drained == [None]
-    assert [type(failure) for failure in logged.flush_failures()] == [ZeroDivisionError]
-
-
-def test_what_is_left_unread_is_told(hub: Hub, clock: Any, logged: Events) -> None:
-    hub.connect()
-    hub.factory.pace.admits = lambda _: False  # type: ignore[method-assign]
-    hub.factory.drain(5)
-    clock.advance(5)
-    assert logged.lines("leaving without what 1 peers have sent last")

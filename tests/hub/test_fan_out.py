@@ -39,6 +39,8 @@ class Seated:
         self.torn_bytes = b""
         self.stream_offset = 0
         self.ended = False
+        self.rules = hub.rules
+        self.limited = False
         self.events: list[tuple[Any, ...]] = []
 
     def published(self, length: int, count: int) -> None:
@@ -83,9 +85,10 @@ class Scene:
         self.counters = Counters()
         self.pace = Pacer()
         self.told: list[tuple[Any, ...]] = []
+        self.rules = rules or Rules()
         self.fan_out = _fanout.FanOut(
             self.log,
-            rules or Rules(),
+            self.rules,
             self.pace,
             self.counters,
             lambda *what: self.told.append(("forwarded", *what[:4])),

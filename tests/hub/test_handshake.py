@@ -104,7 +104,7 @@ class Door:
         await self.hub.drain.begin(0)
         for each in self.sockets:
             each.close()
-        await until(lambda: not self.hub._connections)
+        await until(lambda: not self.hub.connections)
 
 
 @pytest_twisted.async_yield_fixture
@@ -277,11 +277,24 @@ class TestFlood:
         await door.listen()
         connections = [door.plain() for _ in range(3)]
         for each in connections:
-            each.close()
+            each.sendall(b"no TLS at all")
         await until(lambda: door.hub.counters.refused[Refusal.TLS] == 2)
         assert door.port.numberAccepts == 1
         await turns()
         assert door.hub.counters.refused[Refusal.TLS] == 2
+        await door.close()
+
+    async def test_that_does_not_wait_takes_nobody_s_place(
+        self, path: Path, monkeypatch: pytest.MonkeyPatch, logged: Events
+    ) -> None:
+        monkeypatch.setattr(handshake, "HANDSHAKES_PER_SECOND", 0.01)
+        monkeypatch.setattr(handshake, "HANDSHAKES_BURST_SECONDS", 0)
+        door = Door(path.parent)
+        await door.listen()
+        for _ in range(5):
+            door.plain().close()
+        await door.enter(door.authority.issue("desk"))
+        assert door.hub.counters.refused[Refusal.TLS] == 5
         await door.close()
 
     async def test_is_accepted_by_and_by(

@@ -3,16 +3,16 @@
 import errno
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from alphapulse_relay.hub import journal as module
+from alphapulse_relay.hub.epoch import JUMP
 from alphapulse_relay.hub.journal import (
     AGE_SECONDS,
-    JUMP,
     RETRY_SECONDS,
     JournalError,
     JournalInUse,
@@ -22,53 +22,14 @@ from alphapulse_relay.hub.sync import ALWAYS
 from alphapulse_relay.journal.format import (
     EPOCH_FILE,
     LOCK_FILE,
-    MAGIC,
-    PAGE,
     Epoch,
-    data_path,
-    index_path,
 )
 from alphapulse_relay.protocol_v2.control import GapReason
 from tests.hub.fakes import Events
-from tests.hub.journals import MESSAGE, PER_SEGMENT, SIZE, SLOT, Kept
+from tests.hub.journals import MESSAGE, PER_SEGMENT, SIZE, Kept
 
 Make = Callable[..., Kept]
 FULL = {"make": errno.ENOSPC, "clear": errno.EIO}
-
-
-@pytest.fixture
-def make(tmp_path: Path, clock: Any) -> Iterator[Make]:
-    """Opens the journal of one directory; the last one is left in order."""
-    opened: list[Kept] = []
-
-    def make(**options: Any) -> Kept:
-        opened.append(Kept(tmp_path / "journal", clock, **options))
-        clock.advance(0)
-        return opened[-1]
-
-    yield make
-    if opened and not opened[-1].maker._closed:
-        opened[-1].close()
-        clock.advance(0)
-        assert not clock.getDelayedCalls()
-
-
-@pytest.fixture
-def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """Where the machine tells which of its starts this is."""
-    path = tmp_path / "boot_id"
-    path.write_text("first\n")
-    monkeypatch.setattr(module, "BOOT_ID", path)
-    return path
-
-
-def flip(path: Path, offset: int) -> None:
-    """Change one bit of a file."""
-    with path.open("r+b") as file:
-        file.seek(offset)
-        (byte,) = file.read(1)
-        file.seek(offset)
-        file.write(bytes([byte ^ 1]))
 
 
 class TestSegments:
@@ -81,21 +42,6 @@ class TestSegments:
             found += piece
             position += len(piece)
         assert found == b"".join(kept.written.values())
-
-    def test_are_used_again_the_oldest_first_within_the_size(self, make: Make) -> None:
-        kept = make()
-        tails = []
-        for _ in range(20):
-            kept.fill(1)
-            tails.append(kept.log.tail)
-            assert kept.disk_bytes() <= SIZE
-            assert kept.journal.disk_bytes == kept.disk_bytes()
-            kept.check()
-        assert tails == sorted(tails)
-        assert kept.log.tail > 0
-        assert len(kept.log.segments) >= SEGMENTS - 2
-        assert kept.disk.count("make") == SEGMENTS
-        assert kept.log.gap_at(0) == (kept.log.tail, GapReason.RETENTION)
 
     def test_are_given_up_when_they_are_too_old(
         self, make: Make, monkeypatch: pytest.MonkeyPatch
@@ -111,6 +57,17 @@ class TestSegments:
         assert [segment.end for segment in kept.log.segments] == [kept.log.head]
         assert kept.log.gap_at(0) == (kept.log.tail, GapReason.RETENTION)
         kept.check()
+
+    def test_are_given_up_by_another_age(self, make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+        kept = make(age=3600)
+        kept.fill(3)
+        kept.journal.keep_for(None)
+        now = time.time_ns()
+        monkeypatch.setattr(module.time, "time_ns", lambda: now + 3601 * 10**9)
+        kept.clock.advance(AGE_SECONDS)
+        assert len(kept.log.segments) > 1
+        kept.journal.keep_for(3600)
+        assert len(kept.log.segments) == 1
 
     def test_are_given_up_at_a_roll_when_they_are_too_old(
         self, make: Make, monkeypatch: pytest.MonkeyPatch
@@ -180,128 +137,7 @@ class TestOpening:
                 kept.kill()
             else:
                 kept.close()
-        assert kept.journal.damage == 0
-
-    def test_no_two_runs_have_the_same_origins(self, make: Make, tmp_path: Path) -> None:
-        origins = set()
-        for number in range(6):
-            kept = make()
-            kept.append()
-            origins |= {kept.log.anonymous(connection) for connection in range(3)}
-            kept.close()
-            if number == 3:
-                (tmp_path / "journal" / EPOCH_FILE).unlink()
-        assert len(origins) == 6 * 3
-
-    def test_a_lost_epoch_is_told_by_the_segments(
-        self, make: Make, tmp_path: Path, logged: Events
-    ) -> None:
-        first = make()
-        first.append()
-        first.close()
-        (tmp_path / "journal" / EPOCH_FILE).unlink()
-        second = make()
-        assert second.log.epoch == first.log.epoch
-        assert second.log.head == first.log.head + JUMP
-        assert second.journal.damage == 1
-        assert logged.lines("epoch.json")
-
-    def test_without_segments_it_is_another_journal(self, make: Make, tmp_path: Path) -> None:
-        first = make(failing=FULL)
-        first.append()
-        first.kill()
-        assert not list((tmp_path / "journal").glob("0*"))
-        assert make().log.epoch != first.log.epoch
-
-    @pytest.mark.parametrize("size", [SIZE // 2, SIZE // 4, SIZE * 2, SIZE * 5 // 4])
-    def test_with_another_size(self, make: Make, size: int) -> None:
-        first = make()
-        first.fill(9)
-        first.close()
-        second = make(size=size)
-        assert second.log.head == first.log.head
-        assert second.disk_bytes() <= max(size, 2 * SLOT)
-        second.check(first.written)
-        for _ in range(40):
-            second.append(6)
-            assert second.in_files
-            second.check(first.written | second.written)
-            assert second.disk_bytes() <= max(size, 2 * SLOT)
-        assert second.disk_bytes() <= size
-        assert second.journal.failure is None
-
-    def test_with_a_size_less_than_its_last_segment(self, make: Make) -> None:
-        first = make(size=16 * SIZE)
-        first.append(10)
-        first.close()
-        second = make(size=SIZE)
-        for _ in range(20):
-            second.fill(10)
-            second.check(first.written | second.written)
-        assert second.journal.failure is None
-        assert second.disk_bytes() <= SIZE
-
-    def test_a_segment_without_headers_is_never_overwritten(
-        self, make: Make, tmp_path: Path
-    ) -> None:
-        first = make()
-        first.fill(3)
-        slot, size = first.log.segments[1].slot.number, first.log.segments[1].size
-        first.close()
-        data, index = (path(tmp_path / "journal", slot) for path in (data_path, index_path))
-        for path, offset in ((data, size), (index, 0)):
-            with path.open("r+b") as file:
-                file.seek(offset)
-                file.write(b"gone" * 16)
-        before = data.read_bytes(), index.read_bytes()
-        second = make()
-        assert second.journal.damage == 1
-        lost = [at for at in first.written if second.log.gap_at(at) is not None]
-        assert len(lost) == PER_SEGMENT
-        assert second.log.gap_at(lost[0]) == (lost[-1] + MESSAGE, GapReason.DAMAGE)
-        second.fill(20)
-        assert (data.read_bytes(), index.read_bytes()) == before
-
-    def test_positions_of_a_segment_without_headers_are_not_given_again(
-        self, make: Make, tmp_path: Path
-    ) -> None:
-        first = make()
-        first.append(2 * PER_SEGMENT + 2)
-        newest = first.newest
-        first.close()
-        data, index = (
-            path(tmp_path / "journal", newest.slot.number) for path in (data_path, index_path)
-        )
-        for path, offset in ((data, newest.size), (index, 0)):
-            with path.open("r+b") as file:
-                file.seek(offset)
-                file.write(b"gone" * 16)
-        second = make()
-        assert second.log.head == newest.start + JUMP
-        assert second.log.gap_at(newest.start) == (second.log.head, GapReason.DAMAGE)
-        second.append()
-        second.close()
-        assert make().log.head == newest.start + JUMP + MESSAGE
-
-    def test_a_slot_that_was_being_made_is_no_damage(self, make: Make, tmp_path: Path) -> None:
-        first = make()
-        first.append()
-        first.kill()
-        (tmp_path / "journal" / "0005.v2.new").write_bytes(bytes(PAGE))
-        second = make()
-        second.fill(10)
-        assert second.journal.damage == 0
-        assert not list((tmp_path / "journal").glob("*.new"))
-
-    def test_what_was_given_up_is_made_ready_in_the_background(self, make: Make) -> None:
-        first = make()
-        first.fill(9)
-        first.close()
-        second = make()
-        second.maker.busy = True
-        made = len(second.maker.tasks)
-        assert made, "nothing is made ready"
-        assert second.journal.ready
+        assert kept.journal.pager.damage == 0
 
 
 class TestErrors:
@@ -455,52 +291,9 @@ class TestFullDisk:
             kept.kill()
         assert heads[1] > heads[0]
 
-    def test_a_failing_clear_keeps_its_slot(self, make: Make) -> None:
-        kept = make()
-        kept.fill(8)
-        kept.disk.failing = dict(FULL)
-        kept.fill(2)
-        assert not kept.in_files
-        kept.disk.failing = {}
-        kept.clock.advance(RETRY_SECONDS)
-        kept.clock.advance(0)
-        kept.fill(10)
-        assert kept.in_files
-        assert kept.disk.count("make") == SEGMENTS
-        assert kept.journal.disk_bytes == kept.disk_bytes() <= SIZE
-        kept.check()
 
-
-class TestEndings:
-    def test_a_kill_leaves_no_gap(self, make: Make, machine: Path) -> None:
-        first = make()
-        first.fill(2)
-        first.kill()
-        second = make()
-        assert second.log.head == first.log.head
-        assert second.journal.damage == 0
-        assert all(second.log.gap_at(at) is None for at in first.written)
-
-    def test_a_kill_with_the_machine_does(self, make: Make, machine: Path, logged: Events) -> None:
-        first = make()
-        first.fill(2)
-        first.kill()
-        machine.write_text("second\n")
-        second = make()
-        assert second.log.head == first.log.head + JUMP
-        assert second.log.gap_at(first.log.head) == (second.log.head, GapReason.DAMAGE)
-        assert logged.lines("the machine stopped while the relay ran")
-        second.append()
-        assert second.log.messages == first.log.messages + 1
-
-    def test_a_restart_of_the_machine_in_order_does_not(self, make: Make, machine: Path) -> None:
-        first = make()
-        first.append()
-        first.close()
-        machine.write_text("second\n")
-        assert make().log.head == first.log.head
-
-    def test_what_a_killed_relay_did_not_sync_is(self, make: Make) -> None:
+class TestSync:
+    def test_what_a_killed_relay_did_not_sync_is_synced(self, make: Make) -> None:
         first = make(every=5.0)
         first.append()
         first.kill()
@@ -510,8 +303,6 @@ class TestEndings:
         second.clock.advance(5)
         assert second.disk.calls.count(wanted) == 1
 
-
-class TestFailingSync:
     def test_goes_on_in_memory_until_another_slot_is_synced(self, make: Make) -> None:
         kept = make(every=ALWAYS)
         kept.append()
@@ -569,7 +360,7 @@ class TestFailingSync:
         kept.settle()
         kept.append()
         assert kept.in_files
-        assert kept.journal.disk_bytes == kept.disk_bytes()
+        assert kept.journal.pool.disk_bytes == kept.disk_bytes()
 
     def test_two_failures_are_tried_again_once(self, make: Make) -> None:
         kept = make(every=ALWAYS)
@@ -585,101 +376,6 @@ class TestFailingSync:
         assert len(kept.maker.tasks) == made + 1
 
 
-class TestHistory:
-    def open_again(self, make: Make, segments: int = 4, **options: Any) -> tuple[Kept, Kept]:
-        first = make()
-        first.fill(segments)
-        first.close()
-        return first, make(**options)
-
-    def readable(self, kept: Kept, segment: Any) -> bool:
-        return kept.log.at_hand(segment.start, segment.start + MESSAGE)
-
-    def test_is_verified_in_the_background_the_newest_first(self, make: Make) -> None:
-        _, kept = self.open_again(make, busy=True)
-        old = list(kept.log.segments[:-1])
-        assert self.readable(kept, kept.newest)
-        while old:
-            assert not any(self.readable(kept, each) for each in old)
-            kept.reader.tasks[-1].run()
-            kept.clock.advance(0)
-            assert self.readable(kept, old.pop())
-
-    def test_damage_becomes_a_hole(self, make: Make, tmp_path: Path, logged: Events) -> None:
-        first = make()
-        first.fill(3)
-        first.close()
-        segment = first.log.segments[1]
-        flip(data_path(tmp_path / "journal", segment.slot.number), 2 * MESSAGE + 100)
-        second = make()
-        second.settle()
-        lost = segment.start + 2 * MESSAGE
-        assert second.log.gap_at(lost) == (lost + MESSAGE, GapReason.DAMAGE)
-        assert [at for at in first.written if second.log.gap_at(at)] == [lost]
-        assert second.journal.damage == 1
-        assert logged.lines("the checksum does not fit")
-        second.check(first.written)
-        second.close()
-        third = make()  # which knows by the index where to look
-        assert third.log.gap_at(lost) == (lost + MESSAGE, GapReason.DAMAGE)
-        third.settle()
-        assert third.journal.damage == 1
-
-    def test_that_is_not_in_memory_is_fetched(
-        self, make: Make, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        _, kept = self.open_again(make)
-        monkeypatch.setattr(module, "HOT", 0)
-        segment = kept.log.segments[0]
-        assert self.readable(kept, segment)
-        kept.disk.cold = {segment.slot.number}
-        assert not self.readable(kept, segment)
-        done: list[bool] = []
-        kept.log.fetch(segment.start, segment.start + MESSAGE, lambda: done.append(True))
-        kept.clock.advance(0)
-        assert done
-        assert self.readable(kept, segment)
-
-    def test_that_cannot_be_read_is_damage(
-        self, make: Make, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        first, kept = self.open_again(make)
-        monkeypatch.setattr(module, "HOT", 0)
-        monkeypatch.setattr(module, "READ_AHEAD", MESSAGE + 100)
-        segment = kept.log.segments[0]
-        kept.disk.cold, kept.disk.failing = {segment.slot.number}, {"load": errno.EIO}
-        for _ in range(2):
-            kept.log.fetch(segment.start, segment.start + 100, lambda: None)
-            kept.clock.advance(0)
-        # Whole messages: who goes on behind it must find one.
-        assert kept.log.gap_at(segment.start) == (segment.start + 2 * MESSAGE, GapReason.DAMAGE)
-        assert kept.journal.damage == 1
-        kept.check(first.written)
-
-    def test_under_fetch_is_not_used_again(self, make: Make) -> None:
-        _, kept = self.open_again(make, busy=True)
-        segment = kept.log.segments[0]
-        before = bytes(segment.data[: segment.used])
-        kept.log.fetch(segment.start, segment.start + MESSAGE, lambda: None)
-        kept.fill(12)
-        assert kept.log.tail > segment.start
-        assert bytes(segment.data[: len(before)]) == before
-        assert kept.disk_bytes() <= SIZE
-        kept.reader.run()
-        kept.clock.advance(0)
-        assert kept.journal.damage == 0
-        kept.check()
-
-    def test_that_is_given_up_is_not_verified(self, make: Make) -> None:
-        _, kept = self.open_again(make, segments=6, busy=True)
-        kept.fill(12)
-        for _ in range(8):
-            kept.settle()
-        assert kept.journal.damage == 0
-        assert len(kept.reader.tasks) == 1
-        kept.check()
-
-
 def test_nothing_follows_the_end(make: Make) -> None:
     first = make(every=ALWAYS)
     first.fill(3)
@@ -690,13 +386,3 @@ def test_nothing_follows_the_end(make: Make) -> None:
     kept.reader.run()
     kept.clock.advance(0)
     assert not kept.clock.getDelayedCalls()
-
-
-def test_spare_slots_have_no_header(make: Make, tmp_path: Path) -> None:
-    kept = make()
-    kept.fill(12)
-    used = {each.slot.number for each in kept.log.segments}
-    spare = {int(path.stem) for path in (tmp_path / "journal").glob("0*.v2")} - used
-    assert spare
-    for number in spare:
-        assert MAGIC not in data_path(tmp_path / "journal", number).read_bytes()[-PAGE:]

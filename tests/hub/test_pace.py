@@ -28,6 +28,10 @@ class FakePeer:
         self.known: bool | None = True
         self.calls: list[str] = []
 
+    @property
+    def delivery(self) -> "FakePeer":
+        return self
+
     def has_taken(self, since: float) -> bool:
         return self.took_at > since
 

@@ -33,7 +33,9 @@ def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
 def test_unix_socket(pair: tuple[socket.socket, socket.socket]) -> None:
     identity = identify(7, pair[0], None)
     name = Path("/proc/self/comm").read_text().strip()
-    assert identity == Identity(7, "unix", os.getpid(), os.getuid(), os.getgid(), name)
+    gids = frozenset({os.getgid(), *os.getgroups()})
+    expected = Identity(7, "unix", os.getpid(), os.getuid(), os.getgid(), name, gids=gids)
+    assert identity == expected
     assert str(identity) == f"7 (unix pid={os.getpid()} uid={os.getuid()} {name})"
 
 

@@ -1,5 +1,6 @@
 """The ports: whose connections get the hub's own transports, and what is left on disk."""
 
+import os
 import socket
 import stat
 from pathlib import Path
@@ -8,9 +9,10 @@ from typing import Any
 import pytest
 from twisted.internet import tcp, unix
 from twisted.internet.endpoints import serverFromString
+from twisted.internet.error import CannotListenError
 from twisted.internet.protocol import ServerFactory
 
-from alphapulse_relay.hub.ports import PortReactor, accept_waiting
+from alphapulse_relay.hub.ports import PortReactor, UnixPort, accept_waiting
 from alphapulse_relay.hub.transport import TCPTransport, UnixTransport
 from tests.hub.sockets import PATIENCE, Relay, reactor
 
@@ -21,6 +23,47 @@ class TestPort:
         assert stat.S_IMODE(path.stat().st_mode) == 0o660
         await relay.stop()
         assert path.is_socket()
+
+    @pytest.mark.parametrize("umask", [0, 0o777])
+    def test_has_its_permissions_when_it_is_bound(
+        self, path: Path, umask: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Not by changing them after: there is no moment with others."""
+        monkeypatch.delattr(os, "chmod")
+        before = os.umask(umask)
+        try:
+            port = UnixPort(str(path).encode(), ServerFactory(), mode=0o640, reactor=reactor)
+            bound = port._bound()
+            assert os.umask(umask) == umask
+        finally:
+            os.umask(before)
+        assert stat.S_IMODE(path.stat().st_mode) == 0o640
+        bound.close()
+
+    def test_a_path_that_is_taken(self, path: Path) -> None:
+        path.touch()
+        before = len(os.listdir("/proc/self/fd"))
+        with pytest.raises(CannotListenError, match="Address already in use"):
+            UnixPort(str(path).encode(), ServerFactory(), reactor=reactor).startListening()
+        assert len(os.listdir("/proc/self/fd")) == before
+
+    async def test_that_was_passed_in_changes_nothing_on_disk(self, path: Path) -> None:
+        with socket.socket(socket.AF_UNIX) as theirs:
+            theirs.bind(str(path))
+            path.chmod(0o600)
+            theirs.listen()
+            theirs.setblocking(False)
+            closed: list[bool] = []
+            port = UnixPort.of(theirs.dup(), ServerFactory(), 5, reactor)
+            port.closed = lambda: closed.append(True)
+            port.startListening()
+            assert port.getHost().name == str(path).encode()
+            await port.stopListening()
+            assert closed == [True]
+            assert stat.S_IMODE(path.stat().st_mode) == 0o600
+            with socket.socket(socket.AF_UNIX) as client:
+                client.connect(str(path))  # it was not shut for those that have it, too
+                theirs.accept()[0].close()
 
     async def test_leaves_a_successor_alone(self, path: Path) -> None:
         relay = Relay(path, "relay")

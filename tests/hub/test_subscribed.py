@@ -45,7 +45,7 @@ class Connection:
 
     @property
     def ended(self) -> bool:
-        return bool(self.client.protocol._left)
+        return bool(self.client.protocol.left)
 
     def publish(self, count: int) -> None:
         """Publish; the beginning of one more message may follow."""
@@ -216,7 +216,7 @@ class Reader:
             with suppress(BlockingIOError, ConnectionResetError):
                 while piece := self.remote.socket.recv(1 << 18):
                     self.received += piece
-            return self.peer._left or (self.peer.cursor.at_head and not self.peer.outlet.queued())
+            return self.peer.left or (self.peer.cursor.at_head and not self.peer.outlet.queued())
 
         await until(drained)
         drained()

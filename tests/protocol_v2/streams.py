@@ -58,4 +58,6 @@ rules = st.builds(
     tlv_types=st.just(frozenset(range(128))),
     max_message=st.sampled_from([64, 1000, 1 << 20]),
     aside=st.booleans(),
+    may_domains=st.sampled_from([None, None, frozenset({1}), frozenset({2}), frozenset()]),
+    may_sources=st.sampled_from([None, None, frozenset({1}), frozenset(range(0, 256, 2))]),
 )

@@ -23,6 +23,8 @@ from alphapulse_relay.protocol_v2.framing import (
 )
 from alphapulse_relay.protocol_v2.header import Header, build_message, checksum
 from alphapulse_relay.protocol_v2.tlv import build_tlv
+from tests.protocol_v2.streams import messages as made_messages
+from tests.protocol_v2.streams import rules as made_rules
 
 MAX = 400
 """A small limit, so that streams of a few hundred bytes reach it."""
@@ -438,3 +440,53 @@ class TestSplit:
     def test_undoes_join(self, stream):
         messages = [piece.message for piece in stream]
         assert list(split(b"".join(messages))) == messages
+
+
+class TestPermission:
+    """What a publisher may not use is dropped at every level, and named so."""
+
+    @given(st.lists(made_messages), made_rules)
+    def test_nothing_else_gets_through(self, stream, rules):
+        data = b"".join(stream)
+        run, chunk = check_one(data, rules)
+        for message in split(bytes(chunk[: run.accepted])):
+            header = Header.unpack(message)
+            assert rules.may_domains is None or header.domain in rules.may_domains
+            assert rules.may_sources is None or header.publisher in rules.may_sources
+
+    @pytest.mark.parametrize("level", Level)
+    @pytest.mark.parametrize(
+        ("message", "reason"),
+        [
+            (signal(domain=2), None),
+            (signal(domain=1), Rejection.FORBIDDEN),
+            (wrong_checksum(signal(domain=1)), Rejection.FORBIDDEN),
+        ],
+    )
+    def test_domains(self, level, message, reason):
+        rules = Rules(level, frozenset({1, 2}), may_domains=frozenset({2}))
+        run, _ = check_one(message, rules)
+        assert run.rejected == ({} if reason is None else {reason: 1})
+
+    def test_a_domain_that_is_nobody_s(self):
+        rules = Rules(domains=frozenset({1, 2}), may_domains=frozenset({2}))
+        assert check_one(signal(domain=3), rules)[0].rejected == {Rejection.DOMAIN: 1}
+
+    @pytest.mark.parametrize("level", Level)
+    @pytest.mark.parametrize(
+        ("version", "source", "accepted"),
+        [(1, 20, True), (1, 21, False), (20, 21, True), (21, 20, False)],
+    )
+    def test_sources(self, level, version, source, accepted):
+        """Legacy writers have theirs where the version belongs."""
+        message = bytearray(build_message(b"", source=source, sequence=1, timestamp=1))
+        message[5] = version
+        message[28:32] = checksum(message).to_bytes(4, "little")
+        rules = Rules(level, may_sources=frozenset({20}))
+        run, _ = check_one(bytes(message), rules)
+        assert run.rejected == ({} if accepted else {Rejection.FORBIDDEN: 1})
+
+    @pytest.mark.parametrize("level", Level)
+    def test_control_is_for_everybody(self, level):
+        rules = Rules(level, aside=True, may_domains=frozenset(), may_sources=frozenset())
+        assert check_one(CONTROL, rules)[0].aside == len(CONTROL)

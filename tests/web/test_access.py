@@ -8,6 +8,7 @@ from twisted.internet.interfaces import IAddress
 from twisted.web.http_headers import Headers
 
 from alphapulse_relay.hub.peer import Refusal
+from alphapulse_relay.hub.permission import AccessRules, Rule
 from alphapulse_relay.web.access import (
     HOST,
     NO_TOKEN,
@@ -25,6 +26,8 @@ SECRET = "correct-horse.battery_staple~1"
 OPEN = Access((), None, publish=False)
 ORIGINS = ("https://desk.example", "http://grid.example:8080")
 LOCKED = Access(ORIGINS, SECRET, publish=True)
+RULE_TOKEN = "one.of-an_access~rule"
+RULES = AccessRules((Rule("users"), Rule("desk", token=RULE_TOKEN)))
 
 
 def asked(path: str = "/api/status", at: IAddress = LOOPBACK, **headers: str | list[str]) -> Any:
@@ -296,3 +299,44 @@ def test_denials_say_what_to_do(denial: Denial, status: int, reason: str, way_ou
     assert (denial.status, denial.reason) == (status, reason)
     assert way_out in denial.text
     assert "\n" not in denial.text
+
+
+class TestTokenOfARule:
+    RULED = Access(ORIGINS, SECRET, True, RULES)
+    ALONE = Access((), None, False, RULES)
+
+    @pytest.mark.parametrize("access", [RULED, ALONE])
+    def test_opens_signals_and_nothing_else(self, access: Access) -> None:
+        token = bearer(RULE_TOKEN)
+        assert access.denial(asked("/signals", ABROAD, **token)) is None
+        for path in ("/metrics", "/api/status", "/signal", "/signals2"):
+            assert access.denial(asked(path, ABROAD, **token)) is WRONG_TOKEN
+            assert access.denial(asked(path, ABROAD)) is TOKEN
+
+    def test_is_no_wrong_one_where_none_is_needed(self) -> None:
+        for path in ("/", "/api/status", "/signals"):
+            assert self.RULED.denial(asked(path, **bearer(RULE_TOKEN))) is None
+            assert self.RULED.denial(asked(path, **bearer("a-wrong-one_of-16"))) is WRONG_TOKEN
+
+    def test_is_one_to_publish_with(self) -> None:
+        assert self.RULED.may_publish(asked(**bearer(RULE_TOKEN)))
+        assert self.RULED.may_publish(asked(**bearer()))
+        assert not self.RULED.may_publish(asked(**bearer("a-wrong-one_of-16")))
+        assert not self.RULED.may_publish(asked())
+        assert not self.ALONE.may_publish(asked(**bearer(RULE_TOKEN)))
+
+    def test_two_of_different_ones_are_wrong(self) -> None:
+        both = {**bearer(), "sec_websocket_protocol": f"bearer.{RULE_TOKEN}"}
+        assert self.RULED.denial(asked("/signals", **both)) is WRONG_TOKEN
+
+    def test_the_other_one_opens_all(self) -> None:
+        assert self.RULED.denial(asked("/metrics", ABROAD, **bearer())) is None
+
+    def test_rules_without_tokens_know_none(self) -> None:
+        access = Access((), None, False, AccessRules((Rule("users"),)))
+        assert access.denial(asked("/signals", ABROAD)) is NO_TOKEN
+
+    def test_other_rules(self) -> None:
+        access = Access((), None, False, RULES)
+        access.change((), None, False)
+        assert access.denial(asked("/signals", **bearer(RULE_TOKEN))) is NO_TOKEN

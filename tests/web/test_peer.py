@@ -293,7 +293,7 @@ class TestLeaving:
     def test_who_has_left_is_sent_nothing_more(self, here: Browsers, logged: Events) -> None:
         browser, publisher = here.open(publish=True), here.hub.connect()
         browser.protocol.dataReceived(masked(b"this is not a message, long enough for a header"))
-        assert browser.peer._left
+        assert browser.peer.left
         here.hub.fill(publisher, 3 * FRAMED_SKIP_BEHIND // 2)
         here.serve(5)
         assert browser.signals == []

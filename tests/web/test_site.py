@@ -76,7 +76,7 @@ class TestSignals:
             hub.factory.max_peers = 0
             return Refusal.TOO_MANY_PEERS
         if request.param == "leaving":
-            hub.factory.leaving = True
+            hub.factory.drain.begun = True
             return Refusal.LEAVING
         monkeypatch.setattr(signals, "WEBSOCKETS_MAX", 0)
         return Refusal.TOO_MANY_WEB_CONNECTIONS

@@ -35,6 +35,8 @@ IDENTITY = {
 }
 PEER = IDENTITY | {
     "client_name": str | None,
+    "rule": str | None,
+    "limited": bool,
     "state": str,
     "replaying": bool,
     "filter": dict | None,
@@ -72,6 +74,7 @@ SHAPE = {
     "log": dict,
     "journal": dict | None,
     "held": int,
+    "limited": int,
     "peers": list,
     "departed": list,
 }
@@ -88,6 +91,7 @@ COUNTERS = {
     "tlv_messages": dict,
     "malformed": int,
     "held_seconds": float,
+    "limited": dict,
     "sources": dict,
     "sequences": dict,
 }

@@ -34,7 +34,7 @@ class Traffic:
         self.publisher, self.consumer = hub.connect(), hub.connect()
         self.slow = hub.connect(room=50)
         self.muted = hub.connect()
-        self.muted.protocol.stopProducing()
+        self.muted.protocol.delivery.stopProducing()
         run = [signal(21), signal(21, 22), signal(22, 22), signal(), self.malformed()]
         self.bytes = sum(map(len, run))
         self.publisher.send(b"".join(run))

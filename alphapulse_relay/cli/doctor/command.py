@@ -61,7 +61,7 @@ def doctor(ctx: click.Context, flags: Flags, as_json: bool, url: str | None) -> 
 
 
 def _subject(flags: Flags, url: str | None) -> Subject:
-    from alphapulse_relay.options import OptionError, config_path, sources  # noqa: PLC0415
+    from alphapulse_relay.option_sources import OptionError, config_path, sources  # noqa: PLC0415
 
     settings, problems = forgiving_settings(flags, os.environ)
     try:

@@ -17,7 +17,8 @@ from alphapulse_relay.cli.words import Failure
 from alphapulse_relay.journal.reader import Journal
 
 if TYPE_CHECKING:
-    from alphapulse_relay.options import OptionError, Settings
+    from alphapulse_relay.option_sources import OptionError
+    from alphapulse_relay.options import Settings
 
 
 class Subject:

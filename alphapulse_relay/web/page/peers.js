@@ -179,7 +179,8 @@ function whoElse(peer) {
   const program = peer.client_name && peer.name !== peer.client_name ? peer.name : null;
   const process = peer.pid ? `pid ${peer.pid}` : null;
   const address = peer.client_name || peer.name ? peer.address : null;
-  return [program, process, address].filter(Boolean).join(" ");
+  const rule = peer.rule ? `rule ${peer.rule}` : null;
+  return [program, process, address, rule].filter(Boolean).join(" ");
 }
 
 function makeDeparture() {

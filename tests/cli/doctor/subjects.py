@@ -7,7 +7,7 @@ from alphapulse_relay.cli.doctor.checks import Check
 from alphapulse_relay.cli.doctor.finding import Finding, Verdict
 from alphapulse_relay.cli.doctor.subject import Subject
 from alphapulse_relay.cli.relay_options import forgiving_settings
-from alphapulse_relay.options import sources
+from alphapulse_relay.option_sources import sources
 
 
 def subject(directory: Path, *, url: str | None = None, **flags: str | list[str]) -> Subject:

@@ -1,0 +1,157 @@
+"""Where an option's value comes from: flag, then environment, then TOML file, then default.
+
+Knows which source wins. Of the sources only that one is read, so a flag can overrule a wrong line
+in a file.
+
+In the environment an option is ``SIGNAL_RELAY_`` and its name in capitals, with ``_`` for ``-``;
+an empty variable counts as not set, and other variables with that prefix are ignored (Kubernetes
+sets some for any service called signal-relay). In the file a key is the option's name as it is
+spelled in the table, with ``-``.
+"""
+
+import difflib
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from twisted.python import usage
+
+from alphapulse_relay.access_file import access_rules
+from alphapulse_relay.hub.permission import AccessRules
+from alphapulse_relay.option_table import BY_NAME, CONFIG, OPTIONS, Option
+
+USAGE_STATUS = 2
+"""Exit status when a flag or an environment variable is wrong, as that of most programs.
+
+When the configuration file is wrong, it is EX_CONFIG, 78 (sysexits.h).
+"""
+ACCESS = "access"
+"""The key of the file that is no option: the access rules, see :mod:`access_file`."""
+
+
+class OptionError(usage.UsageError):
+    """A value that is not accepted. ``str()`` is one line; ``status`` is the exit status."""
+
+    def __init__(self, message: str, status: int = USAGE_STATUS) -> None:
+        super().__init__(" ".join(message.splitlines()))
+        self.status = status
+
+    @property
+    def option(self) -> str:
+        """The name of the option that it is about, with which the message begins; may be empty."""
+        found = re.match("--([a-z-]+)", str(self))
+        return found[1] if found else ""
+
+
+@dataclass(frozen=True)
+class Given:
+    """A value as it was given. ``origin`` tells a person where, if it was not a flag."""
+
+    value: str | list[str]
+    origin: str = ""
+    status: int = USAGE_STATUS
+
+
+def sources(
+    flags: Mapping[str, str | list[str]], environ: Mapping[str, str]
+) -> dict[str, tuple[str | list[str], str]]:
+    """Return for each option, by name, the text or texts that count, and where they are from.
+
+    That is ``flag``, ``default``, or ``from`` a variable or a file. Raises :class:`OptionError` for
+    a file that cannot be read.
+    """
+    given, _ = all_given(flags, environ)
+    return {name: (each.value, each.origin.strip(" ()") or "flag") for name, each in given.items()}
+
+
+def config_path(flags: Mapping[str, str | list[str]], environ: Mapping[str, str]) -> Path | None:
+    """Return where the configuration file is; None if none was named."""
+    text = str(_given(CONFIG, flags, environ, {}).value)
+    return None if text == CONFIG.default else Path(text)
+
+
+def all_given(
+    flags: Mapping[str, str | list[str]], environ: Mapping[str, str]
+) -> tuple[dict[str, Given], AccessRules | None]:
+    """Return the values by their options' names, and the access rules of the file."""
+    file, access = _read_file(_given(CONFIG, flags, environ, {}))
+    return {option.name: _given(option, flags, environ, file) for option in OPTIONS}, access
+
+
+def _given(
+    option: Option,
+    flags: Mapping[str, str | list[str]],
+    environ: Mapping[str, str],
+    file: Mapping[str, Given],
+) -> Given:
+    if option.name in flags:
+        return Given(flags[option.name])
+    if text := environ.get(option.variable):
+        return Given(text.split() if option.repeat else text, f" (from {option.variable})")
+    default = Given([] if option.repeat else option.default, " (default)")
+    return file.get(option.name, default)
+
+
+def value_of(option: Option, given: Given) -> Any:
+    """Return an option's value; of a repeatable one a tuple. Raises :class:`OptionError`."""
+    texts = given.value if isinstance(given.value, list) else [given.value]
+    values = []
+    for text in texts:
+        try:
+            values.append(option.read(text))
+        except ValueError as error:
+            message = f"--{option.name}{given.origin}: {text!r} {error}"
+            raise OptionError(message, given.status) from error
+    return tuple(values) if option.repeat else values[0]
+
+
+def _read_file(config: Given) -> tuple[dict[str, Given], AccessRules | None]:
+    where, path = f"--config{config.origin}", str(config.value)
+    if path == CONFIG.default:
+        return {}, None
+    try:
+        content = tomllib.loads(Path(path).read_text("utf-8"))
+    except OSError as error:
+        message = f"{where}: cannot read {path!r}: {error.strerror}"
+        raise OptionError(message, os.EX_CONFIG) from error
+    except ValueError as error:
+        raise OptionError(f"{where}: {path} is not TOML: {error}", os.EX_CONFIG) from error
+    except RecursionError:
+        raise OptionError(f"{where}: {path} is nested too deeply", os.EX_CONFIG) from None
+    try:
+        access = access_rules(content.pop(ACCESS, []))
+    except ValueError as error:
+        raise OptionError(f"--config: {path}: {error}", os.EX_CONFIG) from error
+    return {name: _from_toml(name, value, path) for name, value in content.items()}, access
+
+
+def _from_toml(name: str, value: object, path: str) -> Given:
+    option = BY_NAME.get(name)
+    if option is None:
+        known = [*BY_NAME, ACCESS]
+        near = difflib.get_close_matches(name, known, 1)
+        hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}"
+        raise OptionError(f"--config: {path}: unknown key {name!r}: {hint}", os.EX_CONFIG)
+    origin = f" (from {path})"
+    try:
+        shown = repr(value)
+    except (ValueError, RecursionError):  # more digits, or brackets, than Python writes
+        message = f"--{name}{origin}: the value is too long or nested too deeply"
+        raise OptionError(message, os.EX_CONFIG) from None
+    if option.repeat:
+        if isinstance(value, list) and all(isinstance(text, str) for text in value):
+            return Given(value, origin, os.EX_CONFIG)
+        message = f'--{name}{origin}: {shown} is not a list of strings, such as ["..."]'
+    elif type(value) in option.types:
+        text = str(value).lower() if option.switch else str(value)
+        return Given(text, origin, os.EX_CONFIG)
+    elif option.switch:
+        message = f"--{name}{origin}: {shown} is not true or false"
+    else:
+        accepted = " or a number" if len(option.types) > 1 else f', such as "{option.default}"'
+        message = f"--{name}{origin}: {shown} is not a string{accepted}"
+    raise OptionError(message, os.EX_CONFIG)

@@ -1,0 +1,148 @@
+"""What a service manager is told: sd_notify(3), and its watchdog (sd_watchdog_enabled(3)).
+
+Knows the words, when they are due and where they go. Where no manager listens, nothing is done.
+"""
+
+import os
+import socket
+import time
+from collections.abc import Callable, Mapping
+
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+
+from alphapulse_relay.hub.factory import SignalRelayFactory
+from alphapulse_relay.hub.journal import Journal
+
+STATUS_SECONDS = 5.0
+"""Between two lines on how the relay does: soon enough for people who look."""
+FEEDS_PER_TIMEOUT = 2
+"""How often within its time the watchdog is fed, as sd_watchdog_enabled(3) advises."""
+
+
+class Notifier:
+    """Tells the manager how the service is.
+
+    ``environ`` is where the manager says how it is reached; ``summarize`` returns a line for
+    people. The watchdog is fed by the reactor: one that hangs feeds it no more.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self, clock: IReactorTime, environ: Mapping[str, str], summarize: Callable[[], str]
+    ) -> None:
+        self._clock = clock
+        self._address = environ.get("NOTIFY_SOCKET", "")
+        self._environ = environ
+        self._summarize = summarize
+        self._untold = ""
+        self._loops: list[LoopingCall] = []
+
+    def ready(self) -> None:
+        """Tell that the service serves, for the first time or after :meth:`reloading`."""
+        self._change("READY=1")
+        if self._address and not self._loops:
+            self._repeat(STATUS_SECONDS, self._tell_summary)
+            if (timeout := watchdog_seconds(self._environ)) is not None:
+                self._repeat(timeout / FEEDS_PER_TIMEOUT, self._feed)
+
+    def reloading(self) -> None:
+        """Tell that the settings are read again."""
+        self._change(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
+
+    def stopping(self) -> None:
+        """Tell that the service leaves; the watchdog is fed until :meth:`stop`."""
+        self._change("STOPPING=1")
+
+    def stop(self) -> None:
+        """Say nothing more."""
+        for loop in self._loops:
+            if loop.running:
+                loop.stop()
+
+    def _repeat(self, seconds: float, action: Callable[[], None]) -> None:
+        loop = LoopingCall(action)
+        loop.clock = self._clock
+        loop.start(seconds).addErrback(
+            lambda failure: self._log.failure("the service manager is told no more", failure)
+        )
+        self._loops.append(loop)
+
+    def _tell_summary(self) -> None:
+        self._send(f"STATUS={self._summarize()}")
+
+    def _feed(self) -> None:
+        self._send("WATCHDOG=1")
+
+    def _change(self, state: str) -> None:
+        """Tell of a state: with what is told next, where the manager has no room for it now."""
+        self._untold = state
+        self._send("")
+
+    def _send(self, text: str) -> None:
+        if not self._address:
+            return
+        words = "\n".join(filter(None, (self._untold, text)))
+        try:
+            notify(self._address, words)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self._log.warn(
+                "the service manager at {address} cannot be told: {error}",
+                address=self._address,
+                error=error.strerror or error,
+            )
+        self._untold = ""
+
+
+def notify(address: str, words: str) -> None:
+    """Send lines to a manager's socket, without waiting; a leading ``@`` is an abstract one.
+
+    Raises ``OSError``: ``BlockingIOError`` if it has no room now.
+    """
+    if address.startswith("@"):
+        address = "\0" + address[1:]
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+        sender.setblocking(False)
+        sender.sendto(words.encode(), address)
+
+
+def watchdog_seconds(environ: Mapping[str, str]) -> float | None:
+    """Return after how many seconds without a word the manager ends us; None if it never does."""
+    microseconds = environ.get("WATCHDOG_USEC", "")
+    pid = environ.get("WATCHDOG_PID", "")
+    if pid not in ("", str(os.getpid())):
+        return None  # it watches another process
+    if not (microseconds.isascii() and microseconds.isdigit()) or not int(microseconds):
+        return None
+    return int(microseconds) / 1e6
+
+
+class Summary:
+    """How the relay does, in one line: its peers, its rate since the last one, its journal."""
+
+    def __init__(self, hub: SignalRelayFactory, journal: Journal | None) -> None:
+        self._hub = hub
+        self._journal = journal
+        self._at = hub.clock.seconds()
+        self._messages = 0
+
+    def __call__(self) -> str:
+        """Return the line."""
+        hub, journal = self._hub, self._journal
+        peers = len(tuple(hub.peers))
+        parts = [f"{peers} {'peer' if peers == 1 else 'peers'}", f"{self._rate():,.0f} messages/s"]
+        if journal is not None:
+            parts.append(f"journal of {journal.pool.disk_bytes >> 20} MiB")
+            if journal.failure is not None:
+                parts.append(f"failing: {journal.failure}")
+        return ", ".join(parts)
+
+    def _rate(self) -> float:
+        now, messages = self._hub.clock.seconds(), self._hub.counters.messages_received
+        seconds, number = now - self._at, messages - self._messages
+        self._at, self._messages = now, messages
+        return number / seconds if seconds > 0 else 0.0
