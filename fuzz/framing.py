@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from alphapulse_relay.hub import receiver
+from alphapulse_relay.hub.gathering import Room
 from alphapulse_relay.hub.log import Log
 from alphapulse_relay.hub.receiver import MessageRunReceiver
 from alphapulse_relay.hub.storage import MemoryStorage
@@ -242,6 +243,7 @@ def small_measures() -> Iterator[None]:
 class Receiver(MessageRunReceiver):
     """Appends what it receives to a log, and tells it as a reading."""
 
+    room = Room()
     log = Log(MemoryStorage(_WINDOW))
     log.open()
 

@@ -21,6 +21,7 @@ from alphapulse_relay.hub.counters import Counters
 from alphapulse_relay.hub.dialogue import Dialogue
 from alphapulse_relay.hub.drain import Drain
 from alphapulse_relay.hub.farewell import Refuser
+from alphapulse_relay.hub.gathering import Room
 from alphapulse_relay.hub.log import Log
 from alphapulse_relay.hub.pace import Pace
 from alphapulse_relay.hub.peer import Ending, Identity, Peer, Refusal, State
@@ -77,6 +78,7 @@ class SignalRelayFactory(ServerFactory):
         self.rules = rules
         self.max_peers = max_peers
         self.log = Log(storage, self._overtake)
+        self.room = Room()
         self.counters = Counters()
         self.report = Report(clock, self.counters)
         self.pace = Pace(clock, self.log, hold, self._everybody)

@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from OpenSSL.crypto import X509
 from OpenSSL.SSL import Connection, WantReadError, X509VerificationCodes
 from OpenSSL.SSL import Error as OpenSSLError
-from twisted.internet.interfaces import IAddress
+from twisted.internet.interfaces import IAddress, IDelayedCall
 from twisted.internet.protocol import Protocol, ServerFactory, connectionDone
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 
 import alphapulse_relay.hub.tls_outlet  # noqa: F401 - the outlet of those that come in
-from alphapulse_relay.hub.allowance import Allowance
+from alphapulse_relay.hub.allowance import SHORTEST_SECONDS, Allowance
 from alphapulse_relay.hub.peer import Identity, Refusal
 from alphapulse_relay.hub.worker import ThreadWorker, Worker
 
@@ -33,8 +33,10 @@ if TYPE_CHECKING:
 HANDSHAKE_SECONDS = 10.0
 """How long a handshake may take: a few round trips, however far."""
 HANDSHAKES_MAX = 128
-"""How many may be under way at a port. Beyond, whoever began first goes, who has had most time: so
-those that never end one neither use up the descriptors nor keep others out."""
+"""How many may be under way at a port, so that those that never end one do not use up the
+descriptors. Others wait to be accepted..."""
+UNDISTURBED_SECONDS = 1.0
+"""...until one is done, or the one that began first has had so long: it goes for them."""
 HANDSHAKES_PER_SECOND = 50
 """How many may begin at a port in the long run. Others wait to be accepted: so a flood of them
 takes 1 % of the reactor's time, and those that are connected do not feel it."""
@@ -65,8 +67,9 @@ class HandshakeFactory(ServerFactory):
         self.connection_for: Callable[[Any], Connection] = self.tls._creatorCallable
         # What is wrapped has a connection by then: Twisted would begin a handshake of its own.
         self.tls._creatorCallable = attrgetter("shaken")
-        self._under_way: dict[Handshake, None] = {}  # in the order in which they began
+        self._under_way: dict[Handshake, float] = {}  # when each began, in that order
         self._allowance = Allowance(HANDSHAKES_PER_SECOND, HANDSHAKES_BURST_SECONDS)
+        self._look: IDelayedCall | None = None  # when it may accept again, while it does not
 
     def pace(self, port: Any) -> None:
         """Have the port, which has accepted nothing yet, accept no faster than is served here."""
@@ -83,10 +86,6 @@ class HandshakeFactory(ServerFactory):
         self._port.numberAccepts = 0
         return Handshake(self, addr)
 
-    def _accept_again(self) -> None:
-        if self._port.connected:
-            self._port.startReading()
-
     def stopFactory(self) -> None:
         """Let nobody in any more: the port is closed."""
         for handshake in tuple(self._under_way):
@@ -94,22 +93,46 @@ class HandshakeFactory(ServerFactory):
         self.worker.close()
 
     def began(self, handshake: Handshake) -> None:
-        """Take note of one more; the oldest goes if they are too many.
-
-        The port accepts no more than may be begun.
-        """
+        """Take note of one more."""
         now = self.hub.clock.seconds()
         self._allowance.take(1, now)
-        if wait := self._allowance.owed_seconds(now):
-            self._port.stopReading()
-            self.hub.clock.callLater(wait, self._accept_again)
-        self._under_way[handshake] = None
-        if len(self._under_way) > HANDSHAKES_MAX:
-            next(iter(self._under_way)).refuse("too many handshakes are under way")
+        self._under_way[handshake] = now
+        self._accept_or_wait()
 
     def ended(self, handshake: Handshake) -> None:
         """Take note that one is done, or has failed."""
         del self._under_way[handshake]
+        self._accept_or_wait()
+
+    def _accept_or_wait(self) -> None:
+        """Have the port accept, or wait until another may begin."""
+        waited = self._look is not None
+        if self._look is not None and self._look.active():
+            self._look.cancel()
+        self._look = None
+        if not self._port.connected:
+            return
+        if wait := self._wait_seconds():
+            self._port.stopReading()
+            self._look = self.hub.clock.callLater(wait, self._look_again)
+        elif waited:
+            self._port.startReading()
+
+    def _wait_seconds(self) -> float:
+        now = self.hub.clock.seconds()
+        owed = self._allowance.owed_seconds(now)
+        if len(self._under_way) < HANDSHAKES_MAX:
+            return owed
+        return max(owed, self._first_began() + UNDISTURBED_SECONDS - now, SHORTEST_SECONDS)
+
+    def _look_again(self) -> None:
+        if len(self._under_way) >= HANDSHAKES_MAX:
+            next(iter(self._under_way)).refuse("too many handshakes are under way")
+        else:
+            self._accept_or_wait()
+
+    def _first_began(self) -> float:
+        return next(iter(self._under_way.values()))
 
 
 class Handshake(Protocol):

@@ -39,6 +39,8 @@ class Ending(StrEnum):
     """What the peer sent does not begin with the magic where a message must."""
     SIZE = "size"
     """The peer announced a message above the limit."""
+    CROWDED = "crowded"
+    """The peer sent a part of a large message, and those of all peers take the room there is."""
     OVERTAKEN = "overtaken"
     """The peer did not read, and the end of the window reached it."""
     FINISHED = "finished"

@@ -57,6 +57,7 @@ class SignalRelayProtocol(MessageRunReceiver):
         self.factory = factory
         self.log = factory.log
         self.rules = factory.rules
+        self.room = factory.room
         self.state = State.LIVE
         self.connected_at = factory.clock.seconds()
         self.messages_in = self.bytes_in = 0
@@ -202,6 +203,10 @@ class SignalRelayProtocol(MessageRunReceiver):
             code = ErrorCode.FORBIDDEN if forbidden else ErrorCode.MALFORMED
             self._dialogue.say(ErrorMessage(code, str(run.first.moved(offset))))
 
+    def roomEnded(self) -> None:
+        """Close: what others send in part has taken all the room there is."""
+        self.end(Ending.CROWDED)
+
     def streamBroken(self, error: WireError) -> None:
         """Tell the peer what was wrong and close."""
         self.factory.report.broken(self, error)
@@ -312,6 +317,7 @@ class SignalRelayProtocol(MessageRunReceiver):
             self.delivery.alight()
             if self.torn:
                 self.factory.report.broken(self, self.torn_error())
+                self.forget_torn()
             if self._dialogue is not None:
                 self._dialogue.leave()
             self.cursor.leave()

@@ -10,6 +10,7 @@ from time import perf_counter
 
 from twisted.internet.protocol import Protocol
 
+from alphapulse_relay.hub.gathering import Gathering, NoRoomError, Room
 from alphapulse_relay.hub.log import Log
 from alphapulse_relay.protocol_v2.compression import expand
 from alphapulse_relay.protocol_v2.errors import Rejection, WireError
@@ -33,13 +34,14 @@ class MessageRunReceiver(Protocol):
 
     log: Log
     rules: Rules
+    room: Room
+    """Memory for large messages of which a part has come."""
 
     def __init__(self) -> None:
         self.torn_bytes = b""
         """The beginning of a message, to be put in front of what comes next."""
-        self._gather = bytearray()
-        self._gathered = 0
-        self._gather_size = 0
+        self._large: Gathering | None = None
+        self._crowded = False  # there was no room for what is torn
         self.ended = False
         """Whether nothing more is taken: the stream is broken, or the connection over."""
         self.stream_offset = 0
@@ -48,12 +50,12 @@ class MessageRunReceiver(Protocol):
     @property
     def gathering(self) -> bool:
         """Whether a large message is being gathered apart."""
-        return bool(self._gather)
+        return self._large is not None
 
     @property
     def torn(self) -> int:
         """Bytes of a message whose end has not come."""
-        return self._gathered or len(self.torn_bytes)
+        return len(self.torn_bytes) if self._large is None else self._large.length
 
     def torn_error(self) -> WireError:
         """Return what to say of a message whose end will not come."""
@@ -88,10 +90,14 @@ class MessageRunReceiver(Protocol):
         """Take note that the stream cannot be read on, and close; override."""
         raise NotImplementedError
 
+    def roomEnded(self) -> None:
+        """Take note that nothing more can be kept of a large message, and close; override."""
+        raise NotImplementedError
+
     def getBuffer(self) -> memoryview:
         """Return where the next bytes belong. Good until anything else is appended to the log."""
-        if self._gather:
-            return memoryview(self._gather)[self._gathered :]
+        if self._large is not None and not self.ended:
+            return self._large.space()
         torn = len(self.torn_bytes)
         space = self.log.space(torn + RECEIVE_SIZE)
         space[:torn] = self.torn_bytes
@@ -101,18 +107,24 @@ class MessageRunReceiver(Protocol):
         """Take note that ``length`` bytes were put where :meth:`getBuffer` said."""
         if self.ended:
             return
-        if not self._gather:
+        if self._large is not None:
+            self._largeReceived(self._large, length)
+        else:
             end = len(self.torn_bytes) + length
             self._chunkReceived(self.log.space(len(self.torn_bytes) + RECEIVE_SIZE), end)
+
+    def _largeReceived(self, large: Gathering, length: int) -> None:
+        try:
+            large.took(length)
+        except NoRoomError:
+            self.ended = True
+            self.roomEnded()
             return
-        self._gathered += length
-        if self._gathered == self._gather_size:
-            chunk = self.log.space(self._gathered)
-            chunk[:] = self._gather
-            self._gather, self._gathered = bytearray(), 0
+        if large.whole:
+            chunk = self.log.space(large.length)
+            self._large = None
+            chunk[:] = large.end()
             self._chunkReceived(chunk, len(chunk))
-        elif self._gathered == len(self._gather):
-            self._grow()
 
     def dataReceived(self, data: bytes) -> None:
         """Take bytes from an ordinary transport."""
@@ -191,27 +203,29 @@ class MessageRunReceiver(Protocol):
             self.ended = True
             offset = self.stream_offset - run.consumed
             self.streamBroken(run.broken.moved(offset))
+        elif self._crowded and not self.ended:
+            self.ended = True
+            self.roomEnded()
 
     def _keep(self, torn: memoryview) -> None:
         """Put the torn beginning of a message aside: the space behind the head is everybody's."""
         size = message_size(torn)
         if len(torn) < HEADER_SIZE or size < GATHER_SIZE:
             self.torn_bytes = bytes(torn)
-        else:
-            self.torn_bytes = b""
-            self._gather_size, self._gathered = size, len(torn)
-            self._gather = bytearray(torn)
-            self._grow()
+            return
+        self.torn_bytes = b""
+        try:
+            self._large = Gathering(self.room, torn, size)
+        except NoRoomError:
+            self.torn_bytes = bytes(torn)  # of which the end of the connection is to tell
+            self._crowded = True
 
-    def _grow(self) -> None:
-        """Make room for more of a large message: no more than has come, or all that is missing.
-
-        So what a peer has only announced takes no memory.
-        """
-        room = max(self._gathered, RECEIVE_SIZE)
-        grown = bytearray(min(self._gathered + room, self._gather_size))
-        grown[: self._gathered] = self._gather
-        self._gather = grown
+    def forget_torn(self) -> None:
+        """Give up the beginning of a message whose end will not come."""
+        self.torn_bytes = b""
+        if self._large is not None:
+            self._large.end()
+            self._large = None
 
 
 def _rejected(error: WireError, size: int) -> Run:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import pytest_twisted
 from cryptography.hazmat.primitives.serialization import Encoding
-from twisted.internet.defer import maybeDeferred
+from twisted.internet.defer import gatherResults, maybeDeferred
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.threads import deferToThread
 
@@ -256,10 +256,11 @@ class TestIsRefused:
         assert await deferToThread(closed, connection)
         assert logged.lines("reason=tls: the relay is leaving")
 
-    async def test_the_oldest_of_too_many(
+    async def test_the_oldest_of_too_many_once_it_has_had_its_time(
         self, door: Door, logged: Events, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(handshake, "HANDSHAKES_MAX", 2)
+        monkeypatch.setattr(handshake, "UNDISTURBED_SECONDS", 0.05)
         first, *others = [door.plain() for _ in range(3)]
         assert await deferToThread(closed, first)
         await door.enter(door.authority.issue("desk"))
@@ -268,6 +269,16 @@ class TestIsRefused:
 
 
 class TestFlood:
+    async def test_of_those_who_mean_it_all_come_in(
+        self, door: Door, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Each waits for its turn, though few may shake hands at a time."""
+        monkeypatch.setattr(handshake, "HANDSHAKES_MAX", 2)
+        desk = door.authority.issue("desk")
+        await gatherResults([deferToThread(door.open, desk) for _ in range(8)])
+        await until(lambda: len(door.peers) == 8)
+        assert door.hub.counters.refused[Refusal.TLS] == 0
+
     async def test_waits_to_be_accepted(
         self, path: Path, monkeypatch: pytest.MonkeyPatch, logged: Events
     ) -> None:

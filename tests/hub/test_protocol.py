@@ -9,6 +9,7 @@ from twisted.internet.interfaces import IPushProducer
 from zope.interface.verify import verifyObject
 
 from alphapulse_relay.hub.farewell import FAREWELL_SECONDS
+from alphapulse_relay.hub.gathering import Room
 from alphapulse_relay.hub.peer import Ending
 from alphapulse_relay.protocol_v2.control import ErrorCode, parse_error
 from alphapulse_relay.protocol_v2.errors import Rejection
@@ -182,6 +183,20 @@ class TestEndings:
         client.send(message(50_000)[:40_000])
         client.lose()
         assert any_hub.counters.dropped[Rejection.TORN] == 1
+
+    def test_for_a_large_one_there_may_be_no_room(self, any_hub: Hub, logged: Events) -> None:
+        any_hub.factory.room = Room(100_000)
+        consumer, first, second = any_hub.connect(), any_hub.connect(), any_hub.connect()
+        small, large = message(), message(90_000)
+        first.send(large[:50_000])
+        second.send(small + message(90_000)[:50_000])
+        assert consumer.received == small
+        assert second.closed
+        assert any_hub.counters.ended[Ending.CROWDED] == 1
+        assert any_hub.counters.dropped[Rejection.TORN] == 1
+        first.send(large[50_000:])
+        assert consumer.received == small + large
+        assert any_hub.factory.room.free == 100_000
 
     def test_without_a_torn_one_none_is(self, any_hub: Hub) -> None:
         client = any_hub.connect()

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alphapulse_relay.hub import receiver as module
+from alphapulse_relay.hub.gathering import GATHERED_MAX, Room
 from alphapulse_relay.hub.log import Log
 from alphapulse_relay.hub.receiver import GATHER_SIZE, RECEIVE_SIZE, MessageRunReceiver
 from alphapulse_relay.protocol_v2.compression import compress
@@ -31,6 +32,7 @@ class Receiver(MessageRunReceiver):
         super().__init__()
         self.log = log
         self.rules = rules or Rules()
+        self.room = Room()
         self.got = bytearray()
         self.messages = 0
         self.rejected: dict[str, int] = {}
@@ -52,6 +54,9 @@ class Receiver(MessageRunReceiver):
         self.first.append(run.first.moved(offset).offset)
         for reason, count in run.rejected.items():
             self.rejected[reason] = self.rejected.get(reason, 0) + count
+
+    def roomEnded(self) -> None:
+        self.calls.append("no room")
 
     def streamBroken(self, error: WireError) -> None:
         self.calls.append("broken")
@@ -180,7 +185,7 @@ def test_what_is_only_announced_takes_no_memory(feed: Any) -> None:
     receiver = Receiver(memory_log(LARGE))
     feed(receiver, message(1 << 20)[:32])
     assert len(receiver.getBuffer()) == RECEIVE_SIZE
-    assert len(receiver._gather) == 32 + RECEIVE_SIZE
+    assert taken(receiver) == 32 + RECEIVE_SIZE
 
 
 @pytest.mark.parametrize("piece", [1000, RECEIVE_SIZE - 1, RECEIVE_SIZE, 1 << 20])
@@ -189,12 +194,41 @@ def test_while_gathering_it_grows_with_what_has_come(piece: int) -> None:
     seen = set()
     for each in pieces(data, piece):
         feed_as_buffer(receiver, each)
-        seen.add(len(receiver._gather))
-        assert len(receiver._gather) <= max(2 * receiver.torn, receiver.torn + RECEIVE_SIZE)
-        assert len(receiver._gather) <= len(data)
+        seen.add(taken(receiver))
+        assert taken(receiver) <= max(2 * receiver.torn, receiver.torn + RECEIVE_SIZE)
+        assert taken(receiver) <= len(data)
     assert receiver.got == data
-    assert not receiver._gather
+    assert not taken(receiver)
     assert len(seen) <= 6, "each growth copies what there is"
+
+
+def taken(receiver: Receiver) -> int:
+    return GATHERED_MAX - receiver.room.free
+
+
+def test_without_room_it_ends_behind_what_was_whole(feed: Any) -> None:
+    receiver = Receiver(memory_log(LARGE))
+    receiver.room = Room(1000)
+    run = b"".join(messages(5))
+    feed(receiver, run + message(300_000)[:100] + bytes(10))
+    assert receiver.got == run
+    assert receiver.calls == ["run", "no room"]
+    assert receiver.ended
+    assert receiver.torn == 110
+    feed(receiver, bytes(1000))
+    assert receiver.calls == ["run", "no room"]
+
+
+def test_room_may_be_gone_half_way(feed: Any) -> None:
+    receiver = Receiver(memory_log(LARGE))
+    receiver.room = Room(2 * RECEIVE_SIZE)
+    data = message(1 << 20)
+    feed(receiver, data[:5000])
+    assert receiver.calls == []
+    feed(receiver, data[5000 : 3 * RECEIVE_SIZE])
+    assert receiver.calls == ["no room"]
+    receiver.forget_torn()
+    assert receiver.room.free == 2 * RECEIVE_SIZE
 
 
 def test_offsets_are_places_in_the_stream(feed: Any) -> None:

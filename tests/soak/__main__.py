@@ -179,6 +179,8 @@ def _break(
         times = [getattr(each, name) for each in breaks]
         click.echo(f"{what}: median {median(times):.2f} s, worst {max(times):.2f} s")
     click.echo(f"{life.messages} messages were acknowledged, {life.sent_twice} of them sent twice")
+    if life.sent_twice:
+        raise click.ClickException("what is sent twice comes twice")
     click.echo(f"0 lost, 0 repeated, 0 reordered for {life.clients} clients")
     if limited and max(each.since_lost for each in breaks) > BACK_MAX:
         raise click.ClickException(f"not all were back within {BACK_MAX:g} s")
@@ -212,6 +214,8 @@ def steady(seconds: float, rate: float | None, seed: int | None) -> None:
         click.echo(line)
     if result.grows:
         raise click.ClickException("the relay's memory grows")
+    if not result.is_flat:
+        raise click.ClickException("latencies grow")
 
 
 @main.command()
