@@ -26,20 +26,27 @@ class _TableError(ValueError):
     """What is wrong in a table; ``str()`` begins with where."""
 
 
-def access_rules(tables: object) -> AccessRules | None:
+def access_rules(tables: object, tell: Callable[[ValueError], object]) -> AccessRules | None:
     """Return the rules that the value of ``access`` is; None for no tables.
 
-    Raises ``ValueError``, with the table and the key that are wrong.
+    ``tell`` is told what is wrong in a table, and in which; if it returns, the others count.
     """
     if not isinstance(tables, list) or not all(isinstance(each, dict) for each in tables):
-        raise ValueError("[[access]] is to be tables: write [[access]] above the keys of each rule")
-    rules: list[Rule] = []
+        tell(ValueError("[[access]] is to be tables: write [[access]] above the keys of each rule"))
+        return None
+    rules: dict[str, Rule] = {}
     for number, table in enumerate(tables, 1):
-        rule = _rule(table, _title(number, table))
-        if rule.name in {other.name for other in rules}:
-            raise ValueError(f"{_title(number, table)}, name: another rule has that name already")
-        rules.append(rule)
-    return AccessRules(tuple(rules)) if rules else None
+        try:
+            rule = _rule(table, _title(number, table))
+            if rule.name in rules:
+                title = _title(number, table)
+                raise ValueError(f"{title}, name: another rule has that name already")
+        except ValueError as error:
+            tell(error)
+        else:
+            rules[rule.name] = rule
+    # Where all are wrong there is still nobody who may do all.
+    return AccessRules(tuple(rules.values())) if tables else None
 
 
 def _title(number: int, table: Mapping[str, object]) -> str:

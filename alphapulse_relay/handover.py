@@ -16,8 +16,10 @@ among those that are given, so the next one asks the new one.
 import json
 import os
 import socket
+import stat
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from twisted.internet.defer import Deferred, maybeDeferred, succeed
@@ -28,8 +30,9 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from alphapulse_relay.hub.throttle import Throttle
 from alphapulse_relay.listener import SocketReactor
-from alphapulse_relay.passed import Passed, from_parts
+from alphapulse_relay.passed import Passed, PassedSockets, from_parts
 from alphapulse_relay.unix_socket import StartError, peer_of, shown
 
 SUFFIX = ".handover"
@@ -40,6 +43,8 @@ BACKLOG = 8
 VERSION = 1
 ASK_SECONDS = 5.0
 """How long an offer is waited for: a relay that works answers within milliseconds."""
+ASK_INTERVAL = 0.02
+"""Seconds between attempts where so many ask that there is no room to wait in."""
 TAKE_SECONDS = 30.0
 """How long a new one may have the sockets without saying so. Then another may ask."""
 LEAVE_SECONDS = 60.0
@@ -62,14 +67,19 @@ class Giver:
     """What the old relay does about a handover.
 
     ``offered`` returns all that it listens on, ``drain`` for how many seconds it will deliver, and
-    ``leave`` is called when somebody has taken over.
+    ``leave`` is called when somebody has taken over. ``journal`` is its directory, None for none.
     """
 
     clock: IReactorTime
     offered: Callable[[], list[Passed]]
     drain: Callable[[], float]
     leave: Callable[[], None]
+    journal: str | None = None
     _taker: "_Giving | None" = None
+    _throttle: Throttle = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._throttle = Throttle(self.clock)
 
     def begin(self, taker: "_Giving") -> bool:
         """Take note that somebody takes over; return whether it may: one at a time."""
@@ -77,6 +87,14 @@ class Giver:
             return False
         self._taker = taker
         return True
+
+    def tell_refused(self, pid: int | None, reason: str) -> None:
+        """Log that somebody may not take over, unless there are many such lines."""
+        # An abstract name has no permissions: every user of the machine can come here.
+        more = self._throttle.admit()
+        if more is not None:
+            text = "pid {pid} does not take over: {reason}{more}"
+            _log.warn(text, pid=pid, reason=reason, more=more)
 
     def over(self, taker: "_Giving") -> None:
         """Take note that it has gone."""
@@ -131,7 +149,7 @@ class _Giving(Protocol):
             self._limit = self._giver.clock.callLater(TAKE_SECONDS, self._refuse, "it is too slow")
 
     def _refuse(self, reason: str) -> None:
-        _log.warn("pid {pid} does not take over: {reason}", pid=self._pid, reason=reason)
+        self._giver.tell_refused(self._pid, reason)
         self.transport.abortConnection()
 
     def _offer(self) -> None:
@@ -140,6 +158,7 @@ class _Giving(Protocol):
             "version": VERSION,
             "pid": os.getpid(),
             "drain": self._giver.drain(),
+            "journal": self._giver.journal,
             "descriptors": [name for name, _ in parts],
         }
         for _, descriptor in parts:
@@ -148,9 +167,9 @@ class _Giving(Protocol):
 
     def dataReceived(self, data: bytes) -> None:
         """Leave when the new one says that it has the sockets."""
-        self._received += data
         if self.left:
             return
+        self._received += data
         if self._received == _TAKEN:
             self.left = True
             self._stop_clock()
@@ -172,11 +191,16 @@ class _Giving(Protocol):
 
 @dataclass
 class Offer:
-    """What an old relay gives. ``drain`` is for how many seconds it will deliver."""
+    """What an old relay gives.
+
+    ``drain`` is for how many seconds it will deliver; ``journal`` is its directory, None if it has
+    none, or does not tell.
+    """
 
     pid: int
     drain: float
-    sockets: list[Passed]
+    journal: str | None
+    sockets: PassedSockets
     connection: socket.socket
 
 
@@ -188,9 +212,11 @@ def ask(address: str) -> Offer | None:
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         connection.settimeout(ASK_SECONDS)
-        connection.connect(address + SUFFIX)
+        _connect(connection, address + SUFFIX)
         _check_user(connection)
-        return _read_offer(connection)
+        offer = _read_offer(connection)
+        _check_address(offer, address)
+        return offer
     except (FileNotFoundError, ConnectionRefusedError):
         connection.close()
         return None
@@ -203,10 +229,34 @@ def ask(address: str) -> Offer | None:
         ) from error
 
 
+def _connect(connection: socket.socket, address: str) -> None:
+    """Connect to a socket, not to what a link leads to; wait while too many others do."""
+    if not address.startswith("\0") and not stat.S_ISSOCK(os.lstat(address).st_mode):
+        raise ValueError(f"{address} is not a socket")
+    until = time.monotonic() + ASK_SECONDS
+    while True:
+        try:
+            return connection.connect(address)
+        except BlockingIOError:
+            if time.monotonic() >= until:
+                raise
+            time.sleep(ASK_INTERVAL)
+
+
 def _check_user(connection: socket.socket) -> None:
     pid, uid = peer_of(connection)
     if uid not in (0, os.geteuid()):
         raise ValueError(f"it is of another user (pid {pid}, uid {uid})")
+
+
+def _check_address(offer: Offer, address: str) -> None:
+    """Refuse the sockets of a relay that is somewhere else: it would leave."""
+    if not offer.sockets.has_unix(address):
+        others = offer.sockets.rest()
+        what = ", ".join(each.address for each in others)
+        for each in others:
+            each.close()
+        raise ValueError(f"what answers is another's, with {what or 'no sockets'}")
 
 
 def _read_offer(connection: socket.socket) -> Offer:
@@ -224,8 +274,9 @@ def _read_offer(connection: socket.socket) -> Offer:
         offer = json.loads(text)
         if offer["version"] != VERSION:
             raise ValueError(f"it does so by version {offer['version']}, not {VERSION}")
+        pid, drain, journal = int(offer["pid"]), float(offer["drain"]), offer.get("journal")
         sockets = from_parts(zip(offer["descriptors"], descriptors, strict=True))
-        return Offer(int(offer["pid"]), float(offer["drain"]), sockets, connection)
+        return Offer(pid, drain, journal, PassedSockets(sockets), connection)
     except BaseException:
         for descriptor in descriptors:
             os.close(descriptor)
@@ -301,7 +352,7 @@ def take(offer: Offer, reactor: Any, leaving: Callable[[], None]) -> Deferred[No
 class Handover:
     """Both ends for one relay, whose socket is at ``address``.
 
-    ``drain`` and ``leave`` as :class:`Giver` has them.
+    ``drain``, ``leave`` and ``journal`` as :class:`Giver` has them.
     """
 
     def __init__(
@@ -311,10 +362,11 @@ class Handover:
         reactor: Any,
         drain: Callable[[], float],
         leave: Callable[[], None],
+        journal: str | None,
     ) -> None:
         self._address, self._sockets, self._reactor = address, sockets, reactor
-        self._leave = leave
-        self._giver = Giver(reactor, sockets.passable, drain, self._lend)
+        self._leave, self._journal = leave, journal
+        self._giver = Giver(reactor, sockets.passable, drain, self._lend, journal)
         self._offer: Offer | None = None
         self._taking: Deferred[None] | None = None
         self._port: Any = None
@@ -326,9 +378,18 @@ class Handover:
 
     def ask(self) -> None:
         """Ask the relay that is there, if there is one. See :func:`ask`."""
-        self._offer = ask(self._address)
-        if self._offer is not None:
-            self._sockets.passed.add(self._offer.sockets)
+        self._offer = offer = ask(self._address)
+        if offer is None:
+            return
+        self._sockets.passed.add(offer.sockets.rest())
+        if offer.journal not in (None, self._journal):
+            _log.warn(
+                "the relay (pid {pid}) has its journal in {theirs}, this one has {ours}: every "
+                "bookmark will be refused",
+                pid=offer.pid,
+                theirs=offer.journal,
+                ours=self._journal or "none",
+            )
 
     @property
     def asked(self) -> bool:

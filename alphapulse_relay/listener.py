@@ -8,7 +8,7 @@ import errno
 import os
 import socket
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, maybeDeferred, succeed
@@ -23,13 +23,6 @@ from alphapulse_relay.unix_socket import Claim, SocketPath, claim_of
 _log = Logger()
 
 
-class Opened(NamedTuple):
-    """A listening port. ``claim`` is how its path is held, None if there is none that is ours."""
-
-    port: Any
-    claim: Claim | None
-
-
 class SocketReactor:
     """A reactor that takes a passed-in socket, if there is one, instead of binding an address.
 
@@ -40,7 +33,10 @@ class SocketReactor:
         self.passed = passed
         """Those that nobody has asked for yet."""
         self._reactor = reactor
-        self._opened: list[Opened] = []
+        self._opened: dict[Any, Claim | None] = {}
+        """The ports, and how the path of each is held; None if there is none that is ours."""
+        self._passed_in: dict[Any, int] = {}
+        """Those that others may still accept at, and how many are to wait there once none does."""
 
     # What an endpoint asks of its reactor
 
@@ -52,11 +48,12 @@ class SocketReactor:
         if passed is None:
             opened = self._reactor.listenTCP(port, factory, backlog, interface)
             return self._keep(opened)
-        passed.socket.listen(backlog)
         try:
-            return self.adoptStreamPort(passed.socket.fileno(), passed.socket.family, factory)
+            port = self.adoptStreamPort(passed.socket.fileno(), passed.socket.family, factory)
         finally:
             passed.close()
+        self._passed_in[port] = backlog
+        return port
 
     def listenUNIX(
         self,
@@ -95,7 +92,9 @@ class SocketReactor:
         if known is not None:
             known.socket.detach()  # it is closed by who asks
         if family != socket.AF_UNIX:
-            return self._keep(self._reactor.adoptStreamPort(descriptor, family, factory))
+            port = self._keep(self._reactor.adoptStreamPort(descriptor, family, factory))
+            self._passed_in[port] = LISTEN_BACKLOG
+            return port
         # The reactor's own port gives the file other permissions, and removes it at the end.
         listening = socket.socket(fileno=os.dup(descriptor))
         return self._listen_on(Passed(listening), factory, LISTEN_BACKLOG)
@@ -110,10 +109,11 @@ class SocketReactor:
         port = UnixPort.of(passed.socket, factory, backlog, self._reactor)
         port.mode = mode
         port.startListening()
+        self._passed_in[port] = backlog
         return self._keep(port, claim)
 
     def _keep(self, port: Any, claim: Claim | None = None) -> Any:
-        self._opened.append(Opened(port, claim))
+        self._opened[port] = claim
         if claim is not None:
             port.closed = claim.release
         return port
@@ -122,19 +122,19 @@ class SocketReactor:
 
     def hold(self) -> None:
         """Have all ports leave in the kernel's queue whoever connects."""
-        for port, _ in self._opened:
+        for port in self._opened:
             port.stopReading()
 
     def admit(self) -> None:
         """Have all ports accept."""
-        for port, _ in self._opened:
+        for port in self._opened:
             port.startReading()
 
     def passable(self) -> list[Passed]:
         """Return all that is listened on, for another relay. The sockets stay this one's."""
         return [
             Passed(port.socket) if claim is None else Passed(port.socket, claim.lock, claim.file)
-            for port, claim in self._opened
+            for port, claim in self._opened.items()
         ]
 
     def drop_unused(self) -> None:
@@ -149,26 +149,33 @@ class SocketReactor:
 
     def owns(self, port: Any) -> bool:
         """Tell whether nobody but this relay accepts at a port, now or when it has left."""
-        held = dict(self._opened).get(port)
-        return held is not None and held.owned
+        claim = self._opened.get(port)
+        return claim is not None and claim.owned
 
     def own(self) -> None:
-        """Take note that the relay that lent its sockets has left."""
-        for port, claim in self._opened:
+        """Take note that no other relay has our sockets, or the one that lent them leaves.
+
+        Only now is listen(2) called on those that were passed in: from then on clients take this
+        process for the one that listens (SO_PEERCRED), and as many may wait as it says.
+        """
+        for port, backlog in self._passed_in.items():
+            port.socket.listen(backlog)
+        self._passed_in.clear()
+        for port, claim in self._opened.items():
             if claim is not None and not claim.owned:
                 claim.own(port.mode)
 
     def lend(self) -> None:
         """Accept no more, and leave every socket and path to the relay that has them, too."""
         self.hold()
-        for port, claim in self._opened:
+        for port, claim in self._opened.items():
             port._shouldShutdown = False  # it would be shut for all who have it
             if claim is not None:
                 claim.owned = False
 
     def abandon(self) -> None:
         """Undo a start that failed, before the process ends: remove what is ours."""
-        for port, claim in self._opened:
+        for port, claim in self._opened.items():
             if claim is not None:
                 claim.release()
                 port.stopListening()
@@ -201,11 +208,15 @@ class ListenerService(Service):
         super().privilegedStartService()
 
     def stopService(self) -> Deferred[None]:
-        """Accept no more but those that wait, unless somebody else will, and remove the socket."""
+        """Accept no more but those that wait, unless somebody else will, and remove the socket.
+
+        A relay that never served has nothing to take them into.
+        """
+        served = self.running
         super().stopService()
         if self._port is None:
             return succeed(None)
-        if self._sockets.owns(self._port):
+        if served and self._sockets.owns(self._port):
             accept_waiting(self._port)
         return maybeDeferred(self._port.stopListening)
 

@@ -13,16 +13,17 @@ import difflib
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from twisted.python import usage
 
 from alphapulse_relay.access_file import access_rules
 from alphapulse_relay.hub.permission import AccessRules
 from alphapulse_relay.option_table import BY_NAME, CONFIG, OPTIONS, Option
+from alphapulse_relay.small_files import read_small
 
 USAGE_STATUS = 2
 """Exit status when a flag or an environment variable is wrong, as that of most programs.
@@ -31,20 +32,41 @@ When the configuration file is wrong, it is EX_CONFIG, 78 (sysexits.h).
 """
 ACCESS = "access"
 """The key of the file that is no option: the access rules, see :mod:`access_file`."""
+_NO_LIST = re.compile(rf"^\s*\[{ACCESS}\]", re.MULTILINE)
+CONFIG_MAX = 1 << 20
+"""Bytes of a configuration file that are read: far more than a person writes."""
+_NOT_TABLES = f": write [[{ACCESS}]] above the keys of each rule, not [{ACCESS}]"
+_SHOWN = 80
+"""Characters of a text that are shown: what is wrong is to be seen beside it."""
 
 
 class OptionError(usage.UsageError):
-    """A value that is not accepted. ``str()`` is one line; ``status`` is the exit status."""
+    """A value that is not accepted. ``str()`` is one line; ``status`` is the exit status.
 
-    def __init__(self, message: str, status: int = USAGE_STATUS) -> None:
+    ``also`` are other options that it is about: with another value of one of them it would not be.
+    """
+
+    def __init__(
+        self, message: str, status: int = USAGE_STATUS, also: tuple[str, ...] = ()
+    ) -> None:
         super().__init__(" ".join(message.splitlines()))
         self.status = status
+        self.also = also
 
     @property
     def option(self) -> str:
         """The name of the option that it is about, with which the message begins; may be empty."""
         found = re.match("--([a-z-]+)", str(self))
         return found[1] if found else ""
+
+
+Tell = Callable[[OptionError], object]
+"""Is told what is wrong. If it returns, that counts as not given, and the rest is gone on with."""
+
+
+def refuse(error: OptionError) -> NoReturn:
+    """Go on with nothing after what is wrong."""
+    raise error
 
 
 @dataclass(frozen=True)
@@ -57,14 +79,14 @@ class Given:
 
 
 def sources(
-    flags: Mapping[str, str | list[str]], environ: Mapping[str, str]
+    flags: Mapping[str, str | list[str]], environ: Mapping[str, str], tell: Tell = refuse
 ) -> dict[str, tuple[str | list[str], str]]:
     """Return for each option, by name, the text or texts that count, and where they are from.
 
-    That is ``flag``, ``default``, or ``from`` a variable or a file. Raises :class:`OptionError` for
-    a file that cannot be read.
+    That is ``flag``, ``default``, or ``from`` a variable or a file. ``tell`` is told what is wrong
+    with the file.
     """
-    given, _ = all_given(flags, environ)
+    given, _ = all_given(flags, environ, tell)
     return {name: (each.value, each.origin.strip(" ()") or "flag") for name, each in given.items()}
 
 
@@ -75,11 +97,19 @@ def config_path(flags: Mapping[str, str | list[str]], environ: Mapping[str, str]
 
 
 def all_given(
-    flags: Mapping[str, str | list[str]], environ: Mapping[str, str]
+    flags: Mapping[str, str | list[str]], environ: Mapping[str, str], tell: Tell = refuse
 ) -> tuple[dict[str, Given], AccessRules | None]:
-    """Return the values by their options' names, and the access rules of the file."""
-    file, access = _read_file(_given(CONFIG, flags, environ, {}))
+    """Return the values by their options' names, and the access rules of the file.
+
+    ``tell`` is told what is wrong with the file; the values are not read yet.
+    """
+    file, access = _read_file(_given(CONFIG, flags, environ, {}), tell)
     return {option.name: _given(option, flags, environ, file) for option in OPTIONS}, access
+
+
+def default_of(option: Option) -> Given:
+    """Return what counts where nothing is given."""
+    return Given([] if option.repeat else option.default, " (default)")
 
 
 def _given(
@@ -92,8 +122,7 @@ def _given(
         return Given(flags[option.name])
     if text := environ.get(option.variable):
         return Given(text.split() if option.repeat else text, f" (from {option.variable})")
-    default = Given([] if option.repeat else option.default, " (default)")
-    return file.get(option.name, default)
+    return file.get(option.name, default_of(option))
 
 
 def value_of(option: Option, given: Given) -> Any:
@@ -104,29 +133,50 @@ def value_of(option: Option, given: Given) -> Any:
         try:
             values.append(option.read(text))
         except ValueError as error:
-            message = f"--{option.name}{given.origin}: {text!r} {error}"
+            shown = text if len(text) <= _SHOWN else f"{text[: _SHOWN // 2]}…"
+            message = f"--{option.name}{given.origin}: {shown!r} {error}"
             raise OptionError(message, given.status) from error
     return tuple(values) if option.repeat else values[0]
 
 
-def _read_file(config: Given) -> tuple[dict[str, Given], AccessRules | None]:
-    where, path = f"--config{config.origin}", str(config.value)
+def _read_file(config: Given, tell: Tell) -> tuple[dict[str, Given], AccessRules | None]:
+    path = str(config.value)
     if path == CONFIG.default:
         return {}, None
     try:
-        content = tomllib.loads(Path(path).read_text("utf-8"))
+        content = _load(path, f"--config{config.origin}")
+    except OptionError as error:
+        tell(error)
+        return {}, None
+    access = access_rules(content.pop(ACCESS, []), lambda error: tell(_wrong_rule(path, error)))
+    given = {}
+    for name, value in content.items():
+        try:
+            given[name] = _from_toml(name, value, path)
+        except OptionError as error:
+            tell(error)
+    return given, access
+
+
+def _load(path: str, where: str) -> dict[str, Any]:
+    content = ""
+    try:
+        content = read_small(Path(path), CONFIG_MAX).content.decode()
+        return tomllib.loads(content)
     except OSError as error:
         message = f"{where}: cannot read {path!r}: {error.strerror}"
         raise OptionError(message, os.EX_CONFIG) from error
     except ValueError as error:
-        raise OptionError(f"{where}: {path} is not TOML: {error}", os.EX_CONFIG) from error
+        hint = _NOT_TABLES if _NO_LIST.search(content) else ""
+        raise OptionError(f"{where}: {path} is not TOML: {error}{hint}", os.EX_CONFIG) from error
     except RecursionError:
         raise OptionError(f"{where}: {path} is nested too deeply", os.EX_CONFIG) from None
-    try:
-        access = access_rules(content.pop(ACCESS, []))
-    except ValueError as error:
-        raise OptionError(f"--config: {path}: {error}", os.EX_CONFIG) from error
-    return {name: _from_toml(name, value, path) for name, value in content.items()}, access
+
+
+def _wrong_rule(path: str, error: ValueError) -> OptionError:
+    wrong = OptionError(f"--config: {path}: {error}", os.EX_CONFIG, (ACCESS,))
+    wrong.__cause__ = error
+    return wrong
 
 
 def _from_toml(name: str, value: object, path: str) -> Given:

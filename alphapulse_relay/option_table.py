@@ -94,8 +94,8 @@ OPTIONS = (
            "20-39,50", read.byte_list, _NUMBER),
     Option("max-message", None, "1M", "largest message, header included; a larger one breaks "
            "the stream", read.message_size, _NUMBER),
-    Option("backlog", None, "64M", "without a journal: how much of the log is kept in "
-           "memory, for all peers together", read.size, _NUMBER),
+    Option("backlog", None, "64M", "how much of the log is kept in memory, for all peers "
+           "together, without a journal, or while the disk does not take it", read.size, _NUMBER),
     Option("hold", None, "1", "seconds that publishers may be held back by consumers of which "
            "none takes a byte", read.seconds, (str, int, float), reload=True),
     Option("drain", None, "5", "seconds that the relay goes on delivering for once it was told to "

@@ -10,6 +10,7 @@ import os
 import re
 import socket
 from collections.abc import Callable, Iterable
+from functools import cache
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from twisted.internet.endpoints import (
 
 from alphapulse_relay.protocol_v2.framing import Level
 from alphapulse_relay.protocol_v2.header import HEADER_SIZE, Domain
+from alphapulse_relay.small_files import read_small
 
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 _TIMES = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -39,6 +41,9 @@ TOKEN_FILE_MAX = 2048
 """Bytes of a token's file that are read: more than a token has."""
 ABSTRACT = "@"
 """What an abstract name begins with, as a person writes it."""
+CORES = frozenset(os.sched_getaffinity(0))
+"""Those that this process may run on, as it was started (sched_getaffinity(2)): a relay that
+is pinned has one left."""
 _PORT = re.compile(r"\b(?:tcp6?|ssl|mtls):(?:port=)?(-?\d+)")
 
 
@@ -78,23 +83,30 @@ def endpoint(text: str) -> str:
             raise ValueError("an abstract name can only be a --socket")
         if any(not 0 <= int(port) <= 65535 for port in _PORT.findall(text)):
             raise ValueError("a port is a number from 0 to 65535")
+    except OSError as error:  # of a file that it names
+        raise ValueError(f"cannot be used: {_reason(error)}") from error
     except Exception as error:  # each kind of endpoint raises what its own parser does
         message = f"is not a Twisted server endpoint such as tcp:9750: {_reason(error)}"
         raise ValueError(message) from error
     return text
 
 
+@cache
 def is_exposed(text: str) -> bool:
     """Tell whether an endpoint, checked before, may be reached from elsewhere without encryption.
 
-    Of kinds that are not known here it is supposed.
+    Of kinds that are not known here it is supposed. The first answer counts: what systemd passed in
+    is closed once an endpoint listens by it, and its number becomes another file's.
     """
     found = serverFromString(object(), text)
     if isinstance(found, TCP4ServerEndpoint | TCP6ServerEndpoint):
         return not _is_loopback(found._interface)
     if isinstance(found, AdoptedStreamServerEndpoint):
-        with socket.socket(fileno=os.dup(found.fileno)) as passed_in:
-            name = passed_in.getsockname()
+        try:
+            with socket.socket(fileno=os.dup(found.fileno)) as passed_in:
+                name = passed_in.getsockname()
+        except OSError:
+            return True
         return found.addressFamily != socket.AF_UNIX and not _is_loopback(name[0])
     return not isinstance(found, SSL4ServerEndpoint | UNIXServerEndpoint)
 
@@ -109,7 +121,9 @@ def _is_loopback(interface: str) -> bool:
 def _reason(error: Exception) -> str:
     if isinstance(error, LookupError):
         return "a part is missing, or systemd has passed no such socket"
-    return re.sub(r"^_?\w+\(\) ", "", str(error)) or type(error).__name__
+    reason = re.sub(r"^_?\w+\(\) ", "", str(error)) or type(error).__name__
+    # It may quote what was set, and is written to a terminal.
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in reason)
 
 
 def optional_endpoint(text: str) -> str | None:
@@ -131,16 +145,14 @@ def token_file(text: str) -> str | None:
     if text == "none":
         return None
     try:
-        with path(text).open("rb") as file:
-            permissions, content = os.fstat(file.fileno()).st_mode, file.read(TOKEN_FILE_MAX)
+        file = read_small(path(text), TOKEN_FILE_MAX)
     except OSError as error:
         raise ValueError(f"cannot be read: {error.strerror}") from error
-    if permissions & 0o006:
-        mode_text = f"{permissions & 0o777:o}"
+    if file.is_open_to_others:
         raise ValueError(
-            f"is open to others than its owner and group (mode {mode_text}): chmod 640"
+            f"is open to others than its owner and group (mode {file.mode:o}): chmod 640"
         )
-    token = content.strip()
+    token = file.content.strip()
     if not _TOKEN.fullmatch(token):
         raise ValueError("does not hold one token: 16 to 1024 characters of A-Z a-z 0-9 . _ ~ -")
     return token.decode()
@@ -239,12 +251,11 @@ def domains(text: str) -> frozenset[int]:
 
 
 def cpu(text: str) -> int | None:
-    """Read the number of a core that this process may run on (sched_getaffinity(2)), or none."""
+    """Read the number of a core of :data:`CORES`, or none."""
     if text == "none":
         return None
-    available = os.sched_getaffinity(0)
-    if not re.fullmatch("[0-9]{1,9}", text) or int(text) not in available:
-        raise ValueError(f"is not a core that is available here ({_ranges(available)}), nor none")
+    if not re.fullmatch("[0-9]{1,9}", text) or int(text) not in CORES:
+        raise ValueError(f"is not a core that is available here ({_ranges(CORES)}), nor none")
     return int(text)
 
 

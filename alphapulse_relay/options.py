@@ -90,18 +90,33 @@ def settings_from(flags: Mapping[str, str | list[str]], environ: Mapping[str, st
     ``flags`` holds the options that were given on the command line, ``config`` among them, by
     name. Raises :class:`OptionError` for the first value that is wrong.
     """
-    given, access = all_given(flags, environ)
+    return settings_of(*all_given(flags, environ))
+
+
+def settings_of(given: Mapping[str, Given], access: AccessRules | None) -> Settings:
+    """Return the settings that values come to, given by their options' names.
+
+    Raises :class:`OptionError` for the first that is wrong.
+    """
     values = {option.field: value_of(option, given[option.name]) for option in OPTIONS}
     settings = Settings(**values, access=access)
-    _check_abstract(settings, given["socket"], given["journal"])
+    check_together(settings, given)
     if given["journal"].value == JOURNAL_BESIDE:
-        settings = replace(settings, journal=settings.socket.parent / "journal")
+        settings = replace(settings, journal=_journal_beside(settings, given["socket"]))
+    return settings
+
+
+def check_together(settings: Settings, given: Mapping[str, Given]) -> None:
+    """Raise :class:`OptionError` for the first of the values that does not go with the others.
+
+    ``given`` tells, by the options' names, how to speak of them.
+    """
+    _check_abstract(settings, given["socket"])
     _check_listeners(settings, given["listen"])
     _check_publishing(settings, given["web-publish"])
     _check_backlog(settings, given["backlog"], given["max-message"])
     if settings.journal is not None:
         _check_journal(settings, given["journal-size"], given["max-message"])
-    return settings
 
 
 def settings_or_exit(flags: Mapping[str, str | list[str]], environ: Mapping[str, str]) -> Settings:
@@ -117,30 +132,38 @@ def _exit(error: usage.UsageError) -> NoReturn:
     raise SystemExit(error.status if isinstance(error, OptionError) else USAGE_STATUS)
 
 
-def _check_abstract(settings: Settings, where: Given, journal: Given) -> None:
+def _is_abstract(settings: Settings) -> bool:
+    return str(settings.socket).startswith(read.ABSTRACT)
+
+
+def _check_abstract(settings: Settings, where: Given) -> None:
     """Refuse an abstract socket that anybody could connect to: it has no permissions (unix(7))."""
-    if not str(settings.socket).startswith(read.ABSTRACT):
-        return
     rules = () if settings.access is None else settings.access.rules
-    if not any(rule.uids for rule in rules):
+    if _is_abstract(settings) and not any(rule.uids for rule in rules):
         raise OptionError(
             f"--socket{where.origin}: {str(settings.socket)!r} is an abstract socket, which every "
             "user of this machine can connect to: give [[access]] rules by uid in the file, or a "
             "path",
             where.status,
         )
-    if journal.value == JOURNAL_BESIDE:
+
+
+def _journal_beside(settings: Settings, where: Given) -> Path:
+    """Return the journal's directory beside the socket, which is to be in a directory itself."""
+    if _is_abstract(settings):
         raise OptionError(
             f"--journal: there is no directory beside {str(settings.socket)!r}{where.origin}: give "
             "--journal, or none",
             where.status,
+            ("socket",),
         )
+    return settings.socket.parent / "journal"
 
 
 def _check_listeners(settings: Settings, listen: Given) -> None:
     """Refuse to be reached from elsewhere by what others can read, and change, on the way."""
     for endpoint in settings.listen:
-        if not settings.allow_plaintext and read.is_exposed(endpoint):
+        if read.is_exposed(endpoint) and not settings.allow_plaintext:
             raise OptionError(
                 f"--listen{listen.origin}: {endpoint!r} is neither encrypted nor bound to "
                 "loopback: use mtls:, add interface=127.0.0.1, or give --allow-plaintext",
@@ -168,6 +191,7 @@ def _check_backlog(settings: Settings, backlog: Given, max_message: Given) -> No
             f"{max_message.value}{max_message.origin}: at least {read.size_text(least)} is needed, "
             f"{BACKLOG_SEGMENTS} x (max-message + {read.size_text(SEGMENT_ROOM)})",
             os.EX_CONFIG if os.EX_CONFIG in (backlog.status, max_message.status) else USAGE_STATUS,
+            ("max-message",),
         )
 
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
@@ -188,6 +212,7 @@ def _check_journal(settings: Settings, size: Given, max_message: Given) -> None:
             f"--journal-size{size.origin}: {size.value} is too small for --max-message "
             f"{max_message.value}{max_message.origin}: at least {read.size_text(least)} is needed",
             os.EX_CONFIG if os.EX_CONFIG in (size.status, max_message.status) else USAGE_STATUS,
+            ("max-message",),
         )
 
 

@@ -6,6 +6,7 @@ address is compared; who listens on them, it does not.
 
 import ipaddress
 import os
+import re
 import socket
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -132,7 +133,7 @@ def from_systemd(environ: Mapping[str, str]) -> list[Passed]:
     What is not a listening stream socket is left alone, with a warning.
     """
     pid, number = environ.get("LISTEN_PID"), environ.get("LISTEN_FDS", "")
-    if pid != str(os.getpid()) or not number.isdecimal():
+    if pid != str(os.getpid()) or not re.fullmatch("[0-9]{1,10}", number):
         return []
     found = []
     for descriptor in range(FIRST_DESCRIPTOR, FIRST_DESCRIPTOR + int(number)):

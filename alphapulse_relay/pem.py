@@ -3,7 +3,6 @@
 Knows files and what is in them; of connections, and who is to be trusted, it knows nothing.
 """
 
-import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +17,8 @@ from cryptography.x509 import (
     load_pem_x509_certificates,
     load_pem_x509_crl,
 )
+
+from alphapulse_relay.small_files import read_small
 
 FILE_MAX = 16 * 1024 * 1024
 """Bytes of a file that are read: revocation lists of large authorities have some."""
@@ -74,15 +75,14 @@ def _load_key(data: bytes) -> PrivateKeyTypes:
 
 def _read(path: Path, *, secret: bool = False) -> bytes:
     try:
-        with path.open("rb") as file:
-            mode, data = os.fstat(file.fileno()).st_mode, file.read(FILE_MAX)
+        file = read_small(path, FILE_MAX)
     except OSError as error:
         raise PEMError(f"{path} cannot be read: {error.strerror}") from error
-    if secret and mode & 0o006:
+    if secret and file.is_open_to_others:
         raise PEMError(
-            f"{path} is open to others than its owner and group (mode {mode & 0o777:o}): chmod 640"
+            f"{path} is open to others than its owner and group (mode {file.mode:o}): chmod 640"
         )
-    return data
+    return file.content
 
 
 def _parsed(path: Path, data: bytes, parse: Callable[[bytes], Content], what: str) -> Content:

@@ -4,6 +4,7 @@ Knows the words, when they are due and where they go. Where no manager listens, 
 """
 
 import os
+import re
 import socket
 import time
 from collections.abc import Callable, Mapping
@@ -38,6 +39,7 @@ class Notifier:
         self._environ = environ
         self._summarize = summarize
         self._untold = ""
+        self._cannot = False  # which was logged
         self._loops: list[LoopingCall] = []
 
     def ready(self) -> None:
@@ -90,11 +92,15 @@ class Notifier:
         except BlockingIOError:
             return
         except OSError as error:
-            self._log.warn(
-                "the service manager at {address} cannot be told: {error}",
-                address=self._address,
-                error=error.strerror or error,
-            )
+            if not self._cannot:
+                self._log.warn(
+                    "the service manager at {address} cannot be told: {error}",
+                    address=self._address,
+                    error=error.strerror or error,
+                )
+            self._cannot = True
+        else:
+            self._cannot = False
         self._untold = ""
 
 
@@ -116,9 +122,9 @@ def watchdog_seconds(environ: Mapping[str, str]) -> float | None:
     pid = environ.get("WATCHDOG_PID", "")
     if pid not in ("", str(os.getpid())):
         return None  # it watches another process
-    if not (microseconds.isascii() and microseconds.isdigit()) or not int(microseconds):
+    if not re.fullmatch("[0-9]{1,20}", microseconds):  # as many as 64 bits have
         return None
-    return int(microseconds) / 1e6
+    return int(microseconds) / 1e6 or None
 
 
 class Summary:

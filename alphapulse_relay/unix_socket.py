@@ -19,20 +19,15 @@ import fcntl
 import os
 import socket
 import stat
-import struct
 from pathlib import Path
 from typing import Protocol, Self
 
 from twisted.logger import Logger
 
-SUN_PATH_MAX = 107
-"""Longest path in bytes: 108 in ``struct sockaddr_un``, less the null at its end (unix(7))."""
-DIRECTORY_MODE = 0o755
-LOCK_MODE = 0o600
+from alphapulse_relay.hub.credentials import credentials_of
+from alphapulse_relay.safe_path import SUN_PATH_MAX, existing, faults, is_writable, make_directory
 
-_OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
-_UCRED = struct.Struct("3i")
-"""pid, uid, gid: ``struct ucred`` of SO_PEERCRED (unix(7))."""
+LOCK_MODE = 0o600
 
 
 class StartError(Exception):
@@ -152,11 +147,10 @@ class SocketPath:
         ``live`` another relay may live there.
         """
         self._check_path()
+        self._check_directory()
         directory = self.path.parent
-        if os.path.lexists(directory):
-            self._check_directory()
-            if not live:
-                self._is_stale()
+        if os.path.lexists(directory) and not live:
+            self._is_stale()
         if not is_writable(directory):
             raise StartError(
                 f"cannot write to the directory {existing(directory)}: let this user write there, "
@@ -229,37 +223,22 @@ class SocketPath:
             )
 
     def _make_directory(self) -> None:
-        """Make the directory and its parents, with the same mode whatever the umask."""
-        missing = [directory for directory in self.path.parents if not os.path.lexists(directory)]
-        umask = os.umask(~DIRECTORY_MODE & 0o777)
         try:
-            for directory in reversed(missing):
-                directory.mkdir(DIRECTORY_MODE, exist_ok=True)
+            make_directory(self.path.parent)
         except OSError as error:
             message = f"cannot make the directory {self.path.parent}: {error.strerror}"
             raise StartError(f"{message}; make it, or choose another --socket") from error
-        finally:
-            os.umask(umask)
 
     def _check_directory(self) -> None:
         """Refuse a directory in which somebody else could put another socket in our place."""
         directory = self.path.parent
         try:
-            status = directory.lstat()
+            fault = next(faults(directory, os.geteuid()), None)
         except OSError as error:
-            message = f"cannot look at the directory {directory}: {error.strerror}"
-            raise StartError(f"{message}; choose another --socket") from error
-        if stat.S_ISLNK(status.st_mode):
-            message = f"the directory {directory} is a symbolic link"
-            raise StartError(f"{message}: give the path it leads to, {directory.resolve()}")
-        if not stat.S_ISDIR(status.st_mode):
-            raise StartError(f"{directory} is not a directory: choose another --socket")
-        if status.st_uid not in (0, os.geteuid()):
-            message = f"the directory {directory} belongs to another user (uid {status.st_uid})"
-            raise StartError(f"{message}: choose another --socket, or chown it")
-        if status.st_mode & _OTHERS_WRITE and not status.st_mode & stat.S_ISVTX:
-            message = f"others can write to the directory {directory}"
-            raise StartError(f"{message}: run chmod go-w on it, or choose another --socket")
+            message = f"cannot look at the directory {error.filename or directory}"
+            raise StartError(f"{message}: {error.strerror}; choose another --socket") from error
+        if fault is not None:
+            raise StartError(f"{fault.what}: {fault.mend}")
 
     def _take_lock(self) -> None:
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
@@ -333,18 +312,6 @@ def shown(address: str) -> str:
     return address.replace("\0", "@")
 
 
-def is_writable(directory: Path) -> bool:
-    """Tell whether we can write to a directory, or make it where there is none yet."""
-    return os.access(existing(directory), os.W_OK | os.X_OK, effective_ids=True)
-
-
-def existing(directory: Path) -> Path:
-    """Return what is there of the way to a directory."""
-    while not os.path.exists(directory) and directory != directory.parent:
-        directory = directory.parent
-    return directory
-
-
 def _refuses(address: str) -> bool:
     """Connect, without waiting, and tell whether nobody listens though something is there.
 
@@ -384,6 +351,5 @@ def peer_of(connection: socket.socket) -> tuple[int | None, int]:
 
     The pid is None where the kernel does not say: for a process of another pid namespace (0).
     """
-    ucred = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
-    pid, uid, _ = _UCRED.unpack(ucred)
+    pid, uid, _ = credentials_of(connection)
     return pid or None, uid

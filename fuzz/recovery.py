@@ -5,8 +5,7 @@ What must hold, whatever bits are changed, and pages lost or left as they were b
 - The segment is recovered, or told to be none, or refused with a FormatError of one line.
 - What is served is what was written, byte for byte, each message at its own position, so in order;
   what is not is told as damage. Where the index is damaged too, this is so of messages with a
-  checksum, up to the end of what was written: nothing else can tell a message without one from
-  damage, nor one of earlier use that lies behind the end.
+  checksum: nothing else can tell a message without one from damage.
 
 A damage is a change to what was there, so that the fuzzer cannot write checksums of its own: nobody
 claims that a journal holds against forgers.
@@ -30,8 +29,6 @@ WORDS: tuple[str, ...] = ()
 DAMAGES_MAX = 6
 ROOM = 2 * PAGE
 """Bytes of messages in a segment: some of them lie across two pages."""
-DATA_MIN = ROOM + PAGE
-"""Bytes of the file of a segment's messages; its index has fewer."""
 PLACES = (0, 40, PAGE - 10, PAGE + 100, ROOM - 200, ROOM)
 
 
@@ -53,7 +50,7 @@ def seeds() -> Iterator[bytes]:
 
 
 class Written:
-    """A segment as it was written, and what its files held before: nothing, if not given."""
+    """A segment as it was written, and what its files held before that: zeros, if not given."""
 
     def __init__(self, segment: Segment, *, followed: bool, before: Segment | None = None) -> None:
         self.segment = segment
@@ -100,7 +97,7 @@ def check_served(segment: Segment, found: Recovered, *, index_is_whole: bool) ->
     kept = {one.position: one.data for one in served(segment, found)}
     written = dict(segment.written)
     for position, data in kept.items():
-        if index_is_whole or (position < segment.stop and has_checksum(data)):
+        if index_is_whole or has_checksum(data):
             assert written.get(position) == data
     for position in written:
         if position < found.stop and position not in kept and index_is_whole:
@@ -143,13 +140,9 @@ def _lose_page(file: bytearray, _before: bytes, choices: Choices) -> None:
 
 
 def _keep_page(file: bytearray, before: bytes, choices: Choices) -> None:
-    """Have a page of the index as it was before: it did not get to the disk.
-
-    Not one of the messages: whole ones of earlier use cannot be told from those that belong there.
-    """
+    """Have a page as it was before it was written: it did not get to the disk."""
     page = choices.number(2) % (len(file) // PAGE) * PAGE
-    if len(file) < DATA_MIN:
-        file[page : page + PAGE] = before[page : page + PAGE]
+    file[page : page + PAGE] = before[page : page + PAGE]
 
 
 DAMAGES = (_change, _lose, _lose_page, _keep_page)

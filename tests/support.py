@@ -32,7 +32,8 @@ MANIFEST: dict[str, dict[str, Any]] = json.loads((SAMPLES / "manifest.json").rea
 PATIENCE = 30.0
 """Seconds after which a test that waits for something has failed."""
 TWISTD = "from twisted.scripts.twistd import run; import sys; sys.argv[0] = 'twistd'; run()"
-PROGRAM = (sys.executable, "-c", TWISTD, "-n", "--pidfile=")
+FOREGROUND = ("-c", TWISTD, "-n", "--pidfile=")
+"""Arguments of Python with which it runs twistd."""
 PROMETHEUS_ACCEPT = (
     "application/openmetrics-text;version=1.0.0;q=0.6,text/plain;version=0.0.4;q=0.5,*/*;q=0.1"
 )
@@ -59,7 +60,7 @@ class Relay:
     """
 
     def __init__(
-        self, *options: str, directory: Path | None = None, program: Sequence[str] = PROGRAM
+        self, *options: str, directory: Path | None = None, program: Sequence[str] = ()
     ) -> None:
         # Short: a Unix socket's path has room for 107 bytes, and pytest's are long.
         self._own = directory is None
@@ -84,7 +85,8 @@ class Relay:
         web = [] if "--web" in self._options else ["--web", "tcp:0:interface=127.0.0.1"]
         if "--backlog" in self._options:
             web += ["--journal", "none"]  # else it would not be what bounds the log
-        command = [*self._program, "signal-relay", "--socket", str(self.socket)]
+        program = self._program or (sys.executable, *FOREGROUND)
+        command = [*program, "signal-relay", "--socket", str(self.socket)]
         self.process = subprocess.Popen(
             [*command, *web, *self._options],
             stdout=subprocess.PIPE,

@@ -48,7 +48,7 @@ def token_file(directory: Path, content: str = TOKEN, mode: int = 0o600) -> Path
 def test_none(tmp_path: Path) -> None:
     assert settings_from({}, {}).access is None
     assert read(tmp_path, "hold = 2") is None
-    assert access_rules([]) is None
+    assert access_rules([], pytest.fail) is None
 
 
 def test_all_keys(tmp_path: Path) -> None:

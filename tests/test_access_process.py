@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ from alphapulse_relay.protocol_v2.control import (
     ControlMessage,
     ErrorCode,
     ErrorMessage,
+    Gap,
+    GapReason,
     Heartbeat,
     RecoveryRequest,
     SequenceSync,
@@ -36,6 +39,7 @@ from alphapulse_relay.protocol_v2.control import (
 from alphapulse_relay.protocol_v2.framing import message_size, split
 from alphapulse_relay.protocol_v2.header import HEADER_SIZE, Domain, build_message
 from tests.authority import SERVER, Authority
+from tests.cli.conftest import run
 from tests.support import PATIENCE, Client, Relay, message, messages
 
 OTHER = 65_534
@@ -95,6 +99,15 @@ def connect_as_other(relay: Relay, groups: tuple[int, ...] = ()) -> Client:
     client.socket.settimeout(PATIENCE)
     relay._clients.append(client)
     return client
+
+
+def rule_for_own(what: str) -> str:
+    return f"""
+        [[access]]
+        name = "own"
+        uid = [{OWN}]
+        {what}
+    """
 
 
 def rule_for_other(what: str) -> str:
@@ -294,6 +307,31 @@ def test_other_rules_while_it_runs(make_relay: Make, tmp_path: Path) -> None:
     assert relay.status()["counters"]["connections"]["ended"]["forbidden"] == 2
 
 
+def test_who_has_no_history_goes_on_after_a_restart(make_relay: Make, tmp_path: Path) -> None:
+    relay = make_relay(f'[[access]]\nname = "own"\nuid = [{OWN}]\nreplay = false')
+    before, meanwhile, after = (message(20, number) for number in range(3))
+    gaps = []
+
+    def missed(gap: Gap) -> None:
+        gaps.append(gap)
+        publisher.send(after)
+
+    with PackageClient(str(relay.socket), on_gap=missed, timeout=PATIENCE) as consumer:
+        while consumer.bookmark is None:
+            with suppress(TimeoutError):
+                consumer.receive(timeout=0.05)
+        relay.connect().send(before)
+        assert consumer.receive(timeout=PATIENCE).data == before
+        relay.stop()
+        with Relay("--config", str(tmp_path / "relay.toml"), directory=relay.directory) as again:
+            publisher = again.connect()
+            publisher.send(meanwhile)
+            again.wait_until(lambda status: status["counters"]["messages_received"] == 1)
+            assert consumer.receive(timeout=PATIENCE).data == after
+    (gap,) = gaps
+    assert (gap.stop, gap.reason) == (len(before + meanwhile), GapReason.RETENTION)
+
+
 def test_a_listener_of_everybody_s(make_relay: Make) -> None:
     """Who comes by TCP has no user: no rule for users is for it."""
     relay = make_relay(
@@ -432,3 +470,28 @@ class TestWebSockets:
     def test_its_token_opens_nothing_else(self, relay: Relay) -> None:
         status, _ = relay.get("/api/status", Authorization=f"Bearer {READER_TOKEN}")
         assert status == 200  # on loopback, as without one
+
+
+class TestCommands:
+    """What the commands tell of what is forbidden."""
+
+    def test_send_what_is_dropped(self, make_relay):
+        relay = make_relay(rule_for_own("publish = {sources = [20]}"))
+        options = ("--type", "22", "--socket", str(relay.socket))
+        assert run("send", *options).returncode == 0
+        done = run("send", *options, "--source", "21")
+        assert done.returncode == 1
+        assert done.stderr.endswith(b"forbidden at byte 56: source 21 is not this publisher's\n")
+
+    def test_send_by_who_may_not_publish(self, make_relay):
+        relay = make_relay(rule_for_own("publish = false"))
+        done = run("send", "--type", "22", "--socket", str(relay.socket))
+        assert done.returncode == 1
+        assert done.stderr.endswith(b"forbidden at byte 56: this publisher may not publish\n")
+
+    def test_tail_by_who_may_not_subscribe(self, make_relay):
+        relay = make_relay(rule_for_own("subscribe = false"))
+        done = run("tail", "--socket", str(relay.socket))
+        assert done.returncode == 1
+        told = f"{relay.socket}: the relay says: the access rules give you no messages (error 8)"
+        assert done.stderr.decode() == f"signal-relay: {told}\n"

@@ -14,10 +14,9 @@ from typing import Self
 import pytest
 
 from alphapulse_relay.client.blocking import Client
+from alphapulse_relay.descriptors import needed
 from alphapulse_relay.options import Options, settings_from
 from alphapulse_relay.protocol_v2.control import Start
-from alphapulse_relay.service import SPARE_DESCRIPTORS
-from alphapulse_relay.web.connections import WEB_CONNECTIONS_MAX
 from tests import sandbox
 from tests.authority import SERVER, Authority
 from tests.programs import run, tool
@@ -85,7 +84,7 @@ class TestUnits:
 
     def test_open_files_are_enough_for_the_default_of_peers(self) -> None:
         peers = settings_from({}, {}).max_peers
-        assert int(setting("LimitNOFILE")) >= peers + WEB_CONNECTIONS_MAX + SPARE_DESCRIPTORS
+        assert int(setting("LimitNOFILE")) >= needed(peers)
 
     def test_the_relay_may_take_the_time_that_it_needs_to_leave(self) -> None:
         assert int(setting("TimeoutStopSec")) > 2 * settings_from({}, {}).drain

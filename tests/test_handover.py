@@ -21,6 +21,7 @@ from twisted.python.failure import Failure
 
 from alphapulse_relay import handover
 from alphapulse_relay.handover import (
+    ASK_INTERVAL,
     ASK_SECONDS,
     LEAVE_SECONDS,
     OFFER_MAX,
@@ -33,7 +34,8 @@ from alphapulse_relay.handover import (
     Taking,
     ask,
 )
-from alphapulse_relay.passed import Passed
+from alphapulse_relay.hub.throttle import LINES_PER_SECOND
+from alphapulse_relay.passed import Passed, PassedSockets
 from alphapulse_relay.unix_socket import StartError
 
 OTHER = 12345
@@ -90,7 +92,7 @@ class Old:
         self.socket = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
         self.left = 0
         offered = [Passed(self.socket, 1, 2)]
-        self.giver = Giver(self.clock, lambda: offered, lambda: 5.0, self._leave)
+        self.giver = Giver(self.clock, lambda: offered, lambda: 5.0, self._leave, "/log")
 
     def _leave(self) -> None:
         self.left += 1
@@ -115,6 +117,7 @@ class TestGiver:
             "version": VERSION,
             "pid": os.getpid(),
             "drain": 5.0,
+            "journal": "/log",
             "descriptors": ["socket", "lock", "file"],
         }
         transport.clear()
@@ -170,8 +173,10 @@ class TestGiver:
         protocol, transport = old.connect()
         protocol.dataReceived(b"taken\n")
         protocol.dataReceived(b"taken\n")
+        protocol.dataReceived(b"x" * 1000)
         assert old.left == 1
         assert not transport.disconnected
+        assert protocol._received == b"taken\n", "nothing more is kept"
 
     def test_a_relay_that_leaves_by_itself_gives_nothing(self, old: Old) -> None:
         _, transport = old.connect()
@@ -186,6 +191,17 @@ class TestGiver:
         assert transport.disconnected
         assert not transport.sent
         assert logged == [f"pid 4711 does not take over: it is of another user (uid {OTHER})"]
+
+    def test_those_who_may_not_cannot_fill_the_log(
+        self, old: Old, monkeypatch: pytest.MonkeyPatch, logged: list[str]
+    ) -> None:
+        monkeypatch.setattr(handover, "peer_of", lambda _: (4711, OTHER))
+        for _ in range(100):
+            old.connect()
+        assert len(logged) == LINES_PER_SECOND
+        old.clock.advance(1)
+        old.connect()
+        assert logged[-1].endswith("(90 such lines left out before)")
 
     def test_root_may(self, old: Old, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(os, "geteuid", lambda: OTHER)
@@ -229,13 +245,23 @@ class TestAsk:
             stale.bind(f"{address}.handover")
         assert ask(address) is None
 
-    def test_an_offer_comes_in_pieces(self, address: str, stack: ExitStack) -> None:
-        one = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
-        lock = stack.enter_context(tempfile.TemporaryFile())
+    @pytest.fixture
+    def one(self, address: str, stack: ExitStack) -> socket.socket:
+        """The listening socket of the relay at the address."""
+        one = stack.enter_context(socket.socket(socket.AF_UNIX))
+        one.bind(address)
+        one.listen()
+        return one
+
+    def test_an_offer_comes_in_pieces(
+        self, address: str, one: socket.socket, stack: ExitStack
+    ) -> None:
+        two = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        lock = stack.enter_context(socket.socket())  # any descriptor will do
         text = offer(["socket", "lock", "socket"])
 
         def answer(connection: socket.socket) -> None:
-            for number, descriptor in enumerate([one.fileno(), lock.fileno(), one.fileno()]):
+            for number, descriptor in enumerate([one.fileno(), lock.fileno(), two.fileno()]):
                 socket.send_fds(connection, [text[number : number + 1]], [descriptor])
             for number in range(3, len(text)):
                 connection.send(text[number : number + 1])
@@ -243,12 +269,14 @@ class TestAsk:
         with answering(address, answer):
             found = ask(address)
         assert found is not None
-        assert (found.pid, found.drain) == (7, 2.5)
-        assert [each.address for each in found.sockets] == [
-            "127.0.0.1:%d" % one.getsockname()[1]  # noqa: UP031 - a port is a number
-        ] * 2
-        assert [each.lock is None for each in found.sockets] == [False, True]
-        for each in found.sockets:
+        assert (found.pid, found.drain, found.journal) == (7, 2.5, None)
+        sockets = found.sockets.rest()
+        assert [each.address for each in sockets] == [
+            address,
+            "127.0.0.1:%d" % two.getsockname()[1],  # noqa: UP031 - a port is a number
+        ]
+        assert [each.lock is None for each in sockets] == [False, True]
+        for each in sockets:
             assert not each.socket.get_inheritable()
             each.close()
         found.connection.close()
@@ -292,6 +320,80 @@ class TestAsk:
             ask(address)
         assert open_descriptors() == before
 
+    def test_the_journal_is_told(self, address: str, one: socket.socket) -> None:
+        said = offer(["socket"], journal="/log")
+        with answering(address, lambda to: socket.send_fds(to, [said], [one.fileno()]) and None):
+            found = ask(address)
+        assert found is not None
+        assert found.journal == "/log"
+        found.connection.close()
+        for each in found.sockets.rest():
+            each.close()
+
+    @pytest.mark.parametrize("names", [["socket"], []])
+    def test_the_relay_of_another_address(
+        self, address: str, names: list[str], stack: ExitStack
+    ) -> None:
+        """A link may lead to it."""
+        elsewhere = f"{address}-2"
+        other = stack.enter_context(socket.socket(socket.AF_UNIX))
+        other.bind(elsewhere)
+        other.listen()
+        heard: list[bytes] = []
+
+        def answer(connection: socket.socket) -> None:
+            socket.send_fds(connection, [offer(names)], [other.fileno()][: len(names)])
+            heard.append(connection.recv(100))
+
+        before = open_descriptors()
+        what = elsewhere if names else "no sockets"
+        with (
+            answering(address, answer),
+            pytest.raises(StartError, match=f"what answers is another's, with {what}; see its log"),
+        ):
+            ask(address)
+        assert heard == [b""], "it is not told to leave"
+        assert open_descriptors() == before
+
+    def test_a_link(self, address: str) -> None:
+        with answering(f"{address}-2", lambda connection: None):
+            link = Path(f"{address}.handover")
+            link.symlink_to(f"{address}-2.handover")
+            with pytest.raises(StartError, match=f"{link} is not a socket") as raised:
+                ask(address)
+            assert raised.value.status == os.EX_TEMPFAIL
+            with pytest.raises(StartError):
+                ask(f"{address}-2")
+
+    def test_a_crowd_is_waited_for(self, address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Where there are no permissions, everybody can fill the kernel's queue."""
+        waited: list[float] = []
+        with ExitStack() as stack:
+            server = stack.enter_context(socket.socket(socket.AF_UNIX))
+            server.bind(f"{address}.handover")
+            server.listen(0)
+            crowd = stack.enter_context(socket.socket(socket.AF_UNIX))
+            crowd.connect(f"{address}.handover")
+
+            def sleep(seconds: float) -> None:
+                waited.append(seconds)
+                if len(waited) == 3:
+                    server.accept()[0].close()
+                    server.close()  # whoever waits is parted from
+
+            monkeypatch.setattr(handover.time, "sleep", sleep)
+            assert ask(address) is None
+        assert waited == [ASK_INTERVAL] * 3
+
+    def test_a_crowd_that_stays(self, address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(handover, "ASK_SECONDS", 0.05)
+        with socket.socket(socket.AF_UNIX) as server, socket.socket(socket.AF_UNIX) as crowd:
+            server.bind(f"{address}.handover")
+            server.listen(0)
+            crowd.connect(f"{address}.handover")
+            with pytest.raises(StartError, match="Resource temporarily unavailable"):
+                ask(address)
+
     def test_silence(self, address: str, monkeypatch: pytest.MonkeyPatch) -> None:
         assert ASK_SECONDS > 1
         monkeypatch.setattr(handover, "ASK_SECONDS", 0.01)
@@ -317,7 +419,9 @@ class New:
         self.clock = Clock()
         self.owned = 0
         connection = stack.enter_context(socket.socket())
-        self.taking = Taking(Offer(7, 2.0, [], connection), self.clock, self._own)
+        self.taking = Taking(
+            Offer(7, 2.0, None, PassedSockets(), connection), self.clock, self._own
+        )
         self.results: list[object] = []
         self.taking.done.addBoth(self.results.append)
         self.transport = StringTransport()

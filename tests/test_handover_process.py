@@ -1,5 +1,6 @@
 """Real relays that take over from each other, and sockets that systemd passes in."""
 
+import json
 import os
 import shutil
 import signal
@@ -19,10 +20,11 @@ from alphapulse_relay.client.blocking import Client as BlockingClient
 from alphapulse_relay.client.core import NOTHING
 from alphapulse_relay.protocol_v2.control import Start
 from alphapulse_relay.protocol_v2.header import Header
+from alphapulse_relay.unix_socket import peer_of
 from tests.programs import tool
 from tests.support import (
+    FOREGROUND,
     PATIENCE,
-    PROGRAM,
     TWISTD,
     Client,
     Relay,
@@ -92,7 +94,7 @@ def late_start(relay: Relay) -> Iterator[Relay]:
 
 def launched(directory: Path, passed: str, *options: str) -> Relay:
     """Return a relay that is passed the sockets of these paths and ports."""
-    program = (sys.executable, "-c", LAUNCHER, passed, *PROGRAM[1:])
+    program = (sys.executable, "-c", LAUNCHER, passed, *FOREGROUND)
     return Relay(*(options or QUIET), directory=directory, program=program)
 
 
@@ -100,9 +102,22 @@ def refused(directory: Path, *options: str) -> tuple[int, list[str]]:
     """Return the status and the errors of a relay that takes over and is expected not to serve."""
     relay = Relay("--takeover", *options, directory=directory)
     with late_start(relay):
-        status = relay.stop(0)
+        return relay.stop(0), errors(relay)
+
+
+def errors(relay: Relay) -> list[str]:
+    """Return what a relay that has ended wrote on standard error."""
     start = "signal-relay: "
-    return status, [line[len(start) : -1] for line in relay.log if line.startswith(start)]
+    return [line[len(start) : -1] for line in relay.log if line.startswith(start)]
+
+
+def assert_parted_from(waiting: Client, relay: Relay) -> None:
+    """See that who waited for a relay which never served was not let in, and nothing failed."""
+    with closing(waiting), pytest.raises(ConnectionResetError):
+        waiting.receive(1)
+    log = "".join(relay.log)
+    assert "peer connected" not in log
+    assert "Traceback" not in log
 
 
 def asked(relay: Relay, uid: int) -> str:
@@ -145,6 +160,13 @@ def forwards(relay: Relay) -> None:
     sender.close()
     for _ in range(2):
         relay.wait_for_log("peer disconnected")
+
+
+def answering(path: Path) -> int | None:
+    """Return the pid by which a client knows who listens there."""
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(path))
+        return peer_of(client)[0]
 
 
 class Publisher(threading.Thread):
@@ -278,6 +300,21 @@ class TestHandover:
             assert ended(old) == 0
             assert old.socket.stat().st_mode & 0o777 == 0o600
 
+    def test_another_journal_is_told_of(self, directory: Path) -> None:
+        other = ("--journal", str(directory / "other"))
+        with (
+            Relay(*QUIET, directory=directory) as old,
+            taking_over(directory, *QUIET, *other) as new,
+        ):
+            assert ended(old) == 0
+            theirs = (
+                f"has its journal in {directory}/journal, this one has {directory}/other: every"
+            )
+            assert theirs in "".join(new.log)
+            with taking_over(directory, *QUIET, *other) as last:
+                assert ended(new) == 0
+                assert "bookmark" not in "".join(last.log)
+
     def test_where_there_is_no_relay_it_starts_as_usual(self, directory: Path) -> None:
         with taking_over(directory) as relay:
             relay.process.kill()
@@ -315,7 +352,7 @@ class TestHandover:
         journal.mkdir()
         os.chown(journal, NOBODY, NOBODY)
         options = (*QUIET, "--journal", str(journal), "--takeover")
-        program = (*PROGRAM, f"--uid={NOBODY}", f"--gid={NOBODY}")
+        program = (sys.executable, *FOREGROUND, f"--uid={NOBODY}", f"--gid={NOBODY}")
         with ExitStack() as stack:
             old, new = (
                 stack.enter_context(Relay(*options, directory=directory, program=program))
@@ -333,9 +370,15 @@ class TestFailures:
     def relay(self, directory: Path) -> Iterator[Relay]:
         with Relay(*QUIET, directory=directory) as relay:
             yield relay
+            assert answering(relay.socket) == relay.process.pid
+            for event in ("connected", "disconnected"):
+                relay.wait_for_log(f"peer {event}")
             forwards(relay)
             with taking_over(directory) as new:
                 assert ended(relay) == 0
+                assert answering(new.socket) == new.process.pid
+                for event in ("connected", "disconnected"):
+                    new.wait_for_log(f"peer {event}")
                 forwards(new)
 
     def test_one_that_dies_before_it_has_said_that_it_has_them(self, relay: Relay) -> None:
@@ -363,6 +406,23 @@ class TestFailures:
         assert status == 78
         assert lines == [f"--journal: {closed / 'j'}: Permission denied"]
 
+    def test_one_whose_journal_cannot_be(self, relay: Relay) -> None:
+        file = relay.directory / "file"
+        file.touch()
+        for journal in (file, file / "j", Path("/proc/j")):
+            status, (line,) = refused(relay.directory, *QUIET, "--journal", str(journal))
+            assert status == 78
+            assert line.startswith(f"--journal: {journal}")
+        file.unlink()
+
+    def test_one_that_is_led_to_it_from_another_address(self, relay: Relay) -> None:
+        elsewhere = relay.directory / "elsewhere"
+        elsewhere.mkdir()
+        os.link(f"{relay.socket}.handover", elsewhere / "s.sock.handover")
+        status, (line,) = refused(elsewhere, *QUIET)
+        assert status == 75
+        assert f"what answers is another's, with {relay.socket}, " in line
+
     def test_one_of_another_user(self, relay: Relay) -> None:
         if os.geteuid() != 0:
             pytest.skip("only root may become another user")
@@ -377,9 +437,20 @@ class TestEnds:
 
     def test_a_journal_that_cannot_be_had_ends_the_new_one(self, directory: Path) -> None:
         journal = ("--journal", str(directory / "other"))
-        with Relay(*QUIET, *journal) as other, Relay(*QUIET, directory=directory) as old:
-            status, (line,) = refused(directory, *QUIET, *journal)
-            assert status == 75
+        with (
+            Relay(*QUIET, *journal) as other,
+            Relay(*QUIET, "--drain", "60", directory=directory) as old,
+        ):
+            slow, sender = old.connect(), old.connect()
+            sent = b"".join(message(20, number, 60_000) for number in range(16))
+            sender.send(sent)
+            with late_start(taking_over(directory, *QUIET, *journal)) as new:
+                old.wait_for_log("handed over")
+                waiting = Client(directory / "s.sock")
+                assert slow.receive_all() == sent
+                assert new.stop(0) == 75
+            assert_parted_from(waiting, new)
+            (line,) = errors(new)
             assert line.startswith(f"--journal: {directory}/other is in use by another relay")
             assert f"(pid {other.process.pid})" in line
             assert ended(old) == 0
@@ -393,7 +464,9 @@ class TestEnds:
             with late_start(taking_over(directory)) as new:
                 old.wait_for_log("handed over")
                 new.wait_for_log(rf"the old relay \(pid {old.process.pid}\) leaves")
+                waiting = Client(directory / "s.sock")
                 assert new.stop() == 0
+                assert_parted_from(waiting, new)
                 assert slow.receive_all() == sent
                 assert ended(old) == 0
                 assert files(directory) == {"s.sock.lock"}
@@ -572,6 +645,22 @@ class TestActivation:
             assert relay.stop() == 0
         assert more.is_socket()
 
+    def test_twisted_endpoints_after_sighup(self, directory: Path) -> None:
+        """Its number is closed by then, or has become something else's."""
+        with closing(socket.create_server(("127.0.0.1", 0))) as free:
+            port = free.getsockname()[1]
+        passed = f"{directory / 's.sock'},{directory / 'more.sock'},{port}"
+        config = directory / "relay.toml"
+        listen = ["systemd:domain=UNIX:index=1", "systemd:domain=INET:index=2"]
+        config.write_text(f"listen = {json.dumps(listen)}\n")
+        with launched(directory, passed, *QUIET, "--config", str(config)) as relay:
+            for hold in (3, 4):
+                config.write_text(f"listen = {json.dumps(listen)}\nhold = {hold}\n")
+                relay.process.send_signal(signal.SIGHUP)
+                line = relay.wait_for_log("SIGHUP: (nothing|settings)|Traceback")
+                assert line.endswith("changed: --hold\n")
+            relay.connect_tcp().close()
+
     def test_handed_over_they_are_not_removed_either(self, directory: Path) -> None:
         path = directory / "s.sock"
         with launched(directory, str(path)) as old, taking_over(directory) as new:
@@ -585,7 +674,7 @@ class TestActivation:
         path = directory / "s.sock"
         program = (
             *(tool("systemd-socket-activate"), f"--listen={path}"),
-            *("--setenv=PYTHONUNBUFFERED=1", *PROGRAM),
+            *("--setenv=PYTHONUNBUFFERED=1", sys.executable, *FOREGROUND),
         )
         with late_start(Relay(*QUIET, directory=directory, program=program)) as relay:
             wait_until(path.is_socket)

@@ -5,6 +5,7 @@ import os
 import shutil
 import socket
 import stat
+import struct
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -80,6 +81,19 @@ def connect(stack: ExitStack, path: Path) -> socket.socket:
     client = stack.enter_context(socket.socket(socket.AF_UNIX))
     client.connect(str(path))
     return client
+
+
+def backlog_of(port: Any) -> int:
+    """Return how many may wait at a TCP port: what a listener has as ``tcpi_sacked`` (tcp(7))."""
+    information = port.socket.getsockopt(socket.SOL_TCP, socket.TCP_INFO, 64)
+    return int(struct.unpack_from("I", information, 28)[0])
+
+
+def can_wait(path: Path) -> bool:
+    """Tell whether one more may wait at a socket; it goes away again, but has its place."""
+    with socket.socket(socket.AF_UNIX) as client:
+        client.setblocking(False)
+        return client.connect_ex(str(path)) == 0
 
 
 def lent(given: SocketReactor) -> list[Passed]:
@@ -166,12 +180,29 @@ class TestPassedIn:
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
         connect(stack, path)
 
+    async def test_a_path_is_listened_on_when_it_is_ours(
+        self, path: Path, stack: ExitStack
+    ) -> None:
+        theirs = listening(stack, str(path))
+        theirs.listen(0)
+        here = sockets([Passed(theirs.dup())])
+        port = here.listenUNIX(str(path), Accepting(), 1)
+        here.hold()
+        assert [can_wait(path) for _ in range(2)] == [True, False]
+        here.own()
+        assert [can_wait(path) for _ in range(2)] == [True, False]
+        await port.stopListening()
+
     async def test_a_port(self, stack: ExitStack) -> None:
         theirs = listening(stack, ("127.0.0.1", 0))
+        theirs.listen(7)
         number = theirs.getsockname()[1]
         here = sockets([Passed(theirs.dup())])
-        port = here.listenTCP(number, Accepting(), interface="127.0.0.1")
+        port = here.listenTCP(number, Accepting(), 9, interface="127.0.0.1")
         assert port.getHost().port == number
+        assert backlog_of(port) == 7
+        here.own()
+        assert backlog_of(port) == 9
         assert here.passed.rest() == []
         await port.stopListening()
         stack.enter_context(socket.create_connection(("127.0.0.1", number)))
@@ -264,9 +295,19 @@ class TestService:
         here, factory = sockets(), Accepting()
         service = ListenerService(str(path), 0o660, factory, here, here)
         service.privilegedStartService()
+        service.startService()
         connect(stack, path)
         await service.stopService()
         assert factory.accepted == 1
+        assert not path.exists()
+
+    async def test_unless_the_relay_never_served(self, path: Path, stack: ExitStack) -> None:
+        here, factory = sockets(), Accepting()
+        service = ListenerService(str(path), 0o660, factory, here, here)
+        service.privilegedStartService()
+        connect(stack, path)
+        await service.stopService()
+        assert factory.accepted == 0
         assert not path.exists()
 
     async def test_unless_another_will(self, path: Path, stack: ExitStack) -> None:
@@ -274,6 +315,7 @@ class TestService:
         here, factory = sockets([Passed(theirs.dup())]), Accepting()
         service = ListenerService(str(path), 0o660, factory, here, here)
         service.privilegedStartService()
+        service.startService()
         connect(stack, path)
         await service.stopService()
         assert factory.accepted == 0

@@ -1,11 +1,12 @@
 """Where an option's value comes from, and what is wrong with a file."""
 
+import os
 import re
 from pathlib import Path
 
 import pytest
 
-from alphapulse_relay.option_sources import OptionError, config_path, sources
+from alphapulse_relay.option_sources import CONFIG_MAX, OptionError, config_path, sources
 from alphapulse_relay.option_table import OPTIONS
 from alphapulse_relay.options import settings_from
 
@@ -116,6 +117,36 @@ class TestWrongFile:
             settings_from({"config": config}, {})
         assert str(wrong.value) == f"--config: {config}: unknown key {key!r}: {hint}"
         assert wrong.value.status == 78
+
+    @pytest.mark.parametrize("second", ["[access]", "[[access]]"])
+    def test_access_rules_that_are_no_list(self, tmp_path, second):
+        config = toml(tmp_path, f"[access]\nname = 'a'\n{second}\nname = 'b'")
+        with pytest.raises(OptionError) as wrong:
+            settings_from({"config": config}, {})
+        assert str(wrong.value).endswith(
+            "write [[access]] above the keys of each rule, not [access]"
+        )
+        assert wrong.value.status == 78
+
+    def test_long_text_is_cut(self):
+        with pytest.raises(OptionError) as wrong:
+            settings_from({"validate": "x" * 81}, {})
+        what = "is not one of framing, checksum, strict"
+        assert str(wrong.value) == f"--validate: '{'x' * 40}…' {what}"
+
+    def test_no_file(self, tmp_path):
+        os.mkfifo(tmp_path / "pipe.toml")
+        (tmp_path / "long.toml").write_bytes(b"#" * (CONFIG_MAX + 1))
+        for path, reason in (
+            (tmp_path / "pipe.toml", "Not a regular file"),
+            (Path("/dev/zero"), "Not a regular file"),
+            (tmp_path, "Is a directory"),
+            (tmp_path / "long.toml", f"More than {CONFIG_MAX} bytes"),
+        ):
+            with pytest.raises(OptionError) as wrong:
+                settings_from({"config": str(path)}, {})
+            assert str(wrong.value) == f"--config: cannot read {str(path)!r}: {reason}"
+            assert wrong.value.status == 78
 
     def test_unreadable_file(self, tmp_path):
         path = str(tmp_path / "none.toml")

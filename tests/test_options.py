@@ -311,6 +311,13 @@ class TestPlaintext:
         allowed = settings_from({**flags, "allow-plaintext": "true"}, {})
         assert allowed.listen == (LOCAL, endpoint)
 
+    @pytest.fixture(autouse=True)
+    def nothing_looked_at(self):
+        looked = option_values.is_exposed
+        looked.cache_clear()
+        yield
+        looked.cache_clear()
+
     @pytest.mark.parametrize(
         ("family", "address", "exposed"),
         [
@@ -326,6 +333,20 @@ class TestPlaintext:
             monkeypatch.setattr(option_values, "serverFromString", lambda *_: found)
             assert option_values.is_exposed("systemd:name=x") is exposed
             assert passed_in.getsockname()
+        assert option_values.is_exposed("systemd:name=x") is exposed, "by now it is closed"
+
+    def test_what_was_passed_in_and_is_closed_is_supposed_to_be(self, monkeypatch):
+        with socket.socket() as closed:
+            found = AdoptedStreamServerEndpoint(object(), closed.fileno(), socket.AF_INET)
+        monkeypatch.setattr(option_values, "serverFromString", lambda *_: found)
+        assert option_values.is_exposed("systemd:name=x")
+
+    def test_is_looked_at_once_even_if_all_is_allowed(self, monkeypatch):
+        """By the next time, at SIGHUP, what was passed in is closed."""
+        looked: list[str] = []
+        monkeypatch.setattr(option_values, "is_exposed", looked.append)
+        settings_from({"listen": ["tcp:1"], "allow-plaintext": "true"}, {})
+        assert looked == ["tcp:1"]
 
 
 ENDPOINT = "is not a Twisted server endpoint such as tcp:9750"
@@ -336,16 +357,19 @@ WRONG = [
       for text in ("", "888", "1777", "-1", "rw", "0o660")],
     ("listen", "", f"{ENDPOINT}: Unknown endpoint type: ''"),
     ("listen", "none", f"{ENDPOINT}: Unknown endpoint type: 'none'"),
+    ("listen", "\x1b[2j:1", f"{ENDPOINT}: Unknown endpoint type: '\\x1b[2j'"),
+    ("listen", "mtls:1:certKey=/\x07é:privateKey=/\x07é:clientCA=/none",
+     "cannot be used: certKey, privateKey: /\\x07é cannot be read: No such file or directory"),
     ("listen", "tcp:x", f"{ENDPOINT}: invalid literal for int() with base 10: 'x'"),
     ("listen", "tcp:65536", f"{ENDPOINT}: a port is a number from 0 to 65535"),
     ("listen", "mtls:65536:certKey=/none",
      f"{ENDPOINT}: missing 2 required keyword-only arguments: 'privateKey' and 'clientCA'"),
     ("listen", "mtls:1:certKey=/none:privateKey=/none:clientCA=/none",
-     f"{ENDPOINT}: certKey, privateKey: /none cannot be read: No such file or directory"),
+     "cannot be used: certKey, privateKey: /none cannot be read: No such file or directory"),
     ("listen", "tcp6:port=-1", f"{ENDPOINT}: a port is a number from 0 to 65535"),
     ("listen", "tcp:1:a=b", f"{ENDPOINT}: got an unexpected keyword argument 'a'"),
     ("listen", "ssl:1:privateKey=/none",
-     f"{ENDPOINT}: [Errno 2] No such file or directory: '/none'"),
+     "cannot be used: [Errno 2] No such file or directory: '/none'"),
     ("web", "systemd:domain=UNIX:name=x",
      f"{ENDPOINT}: a part is missing, or systemd has passed no such socket"),
     ("web", "tcp", f"{ENDPOINT}: missing 1 required positional argument: 'port'"),
@@ -379,39 +403,48 @@ WRONG = [
 ]  # fmt: skip
 
 
+def shown(text: str) -> str:
+    """What is told of a value: its beginning, where it is long."""
+    return repr(text if len(text) <= 80 else f"{text[:40]}…")
+
+
 class TestWrongValues:
     @pytest.mark.parametrize(("name", "text", "what"), WRONG)
     def test_flag(self, capsys, name, text, what):
         with pytest.raises(SystemExit) as stop:
             Options().parseOptions([f"--{name}", text])
-        assert capsys.readouterr() == ("", f"signal-relay: --{name}: {text!r} {what}\n")
+        assert capsys.readouterr() == ("", f"signal-relay: --{name}: {shown(text)} {what}\n")
         assert stop.value.code == 2
 
     @pytest.mark.parametrize(("name", "text", "what"), [case for case in WRONG if case[1].strip()])
     def test_environment(self, capsys, name, text, what):
         with pytest.raises(SystemExit) as stop:
             settings_or_exit({}, {variable(name): text})
-        line = f"signal-relay: --{name} (from {variable(name)}): {text!r} {what}\n"
+        line = f"signal-relay: --{name} (from {variable(name)}): {shown(text)} {what}\n"
         assert capsys.readouterr() == ("", line)
         assert stop.value.code == 2
 
     @pytest.mark.parametrize(("name", "text", "what"), WRONG)
     def test_file(self, tmp_path, name, text, what):
-        escaped = text.replace("\n", "\\n")
+        escaped = "".join(char if char.isprintable() else f"\\u{ord(char):04x}" for char in text)
         config = toml(tmp_path, f"{name} = {toml_value(name, escaped)}")
         with pytest.raises(OptionError) as wrong:
             settings_from({"config": config}, {})
-        assert str(wrong.value) == f"--{name} (from {config}): {text!r} {what}"
+        assert str(wrong.value) == f"--{name} (from {config}): {shown(text)} {what}"
         assert wrong.value.status == 78
 
     def test_cpu_names_what_is_available(self, monkeypatch):
-        monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1, 2, 5, 7, 8})
+        monkeypatch.setattr(option_values, "CORES", {0, 1, 2, 5, 7, 8})
         for text in ("3", "-1", "all", ""):
             with pytest.raises(OptionError) as wrong:
                 settings_from({"cpu": text}, {})
             what = "is not a core that is available here (0-2,5,7-8), nor none"
-            assert str(wrong.value) == f"--cpu: {text!r} {what}"
+            assert str(wrong.value) == f"--cpu: {shown(text)} {what}"
         assert settings_from({"cpu": "none"}, {}).cpu is None
+
+    def test_cpu_is_one_that_was_available_before_the_relay_pinned_itself(self, monkeypatch):
+        monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set())
+        assert settings_from({"cpu": CPU}, {}).cpu == int(CPU)
 
     @pytest.mark.parametrize(
         ("arguments", "what"),
@@ -436,7 +469,7 @@ class TestToken:
 
     @pytest.mark.parametrize(
         "content",
-        ["", "a" * 15, "a" * 1025, "a" * 3000, "a" * 16 + " b", "a" * 15 + "+", "a" * 15 + "ä"],
+        ["", "a" * 15, "a" * 1025, "a" * 16 + " b", "a" * 15 + "+", "a" * 15 + "ä"],
     )
     def test_wrong_content(self, tmp_path, content):
         write_token(tmp_path / "wrong", content)
@@ -444,6 +477,14 @@ class TestToken:
             settings_from({"web-token-file": "wrong"}, {})
         assert str(wrong.value) == f"--web-token-file: 'wrong' {self.WHAT}"
         assert wrong.value.status == 2
+
+    def test_no_file(self, tmp_path):
+        os.mkfifo(tmp_path / "pipe")
+        write_token(tmp_path / "long", "a" * 2049)
+        for path, reason in (("pipe", "Not a regular file"), ("long", "More than 2048 bytes")):
+            with pytest.raises(OptionError) as wrong:
+                settings_from({"web-token-file": path}, {})
+            assert str(wrong.value) == f"--web-token-file: {path!r} cannot be read: {reason}"
 
     @pytest.mark.parametrize("content", ["a" * 1024 + "\n", "  AZaz09._~-AZaz09\r\n"])
     def test_right_content(self, tmp_path, content):

@@ -178,7 +178,7 @@ class TestSystemd:
         assert from_systemd({**self.variables(1), "LISTEN_PID": str(pid)}) == []
         os.close(first)
 
-    @pytest.mark.parametrize("number", ["", "x", "-1", "0"])
+    @pytest.mark.parametrize("number", ["", "x", "-1", "0", "\u0663", "9" * 5000])
     def test_no_number_is_none(self, number: str) -> None:
         assert from_systemd(self.variables(number)) == []
 

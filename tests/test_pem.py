@@ -1,11 +1,12 @@
 """Certificates, keys and revocation lists in files, and what may be wrong with them."""
 
+import os
 from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from alphapulse_relay.pem import PEMError, read_certificates, read_credentials, read_crls
+from alphapulse_relay.pem import FILE_MAX, PEMError, read_certificates, read_credentials, read_crls
 from tests.authority import Authority
 
 
@@ -63,6 +64,17 @@ def test_what_is_none(tmp_path: Path, content: bytes) -> None:
     path.write_bytes(content)
     assert wrong(read_certificates, path) == f"{path} holds no certificate in PEM"
     assert wrong(read_crls, path) == f"{path} holds no revocation list in PEM"
+
+
+@pytest.mark.parametrize("read", [read_certificates, read_crls])
+def test_what_is_no_file(tmp_path: Path, read: object) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    assert wrong(read, tmp_path / "pipe") == f"{tmp_path}/pipe cannot be read: Not a regular file"
+    with (tmp_path / "long").open("wb") as file:
+        file.truncate(FILE_MAX + 1)
+    assert wrong(read, tmp_path / "long") == (
+        f"{tmp_path}/long cannot be read: More than {FILE_MAX} bytes"
+    )
 
 
 def test_a_broken_list(authority: Authority) -> None:

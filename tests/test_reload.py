@@ -1,6 +1,7 @@
 """SIGHUP: what changes, what needs a restart, and that what is wrong changes nothing."""
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -17,7 +18,7 @@ from alphapulse_relay.option_table import OPTIONS
 from alphapulse_relay.options import settings_from
 from alphapulse_relay.protocol_v2.control import ErrorCode, parse_error
 from alphapulse_relay.reload import Reload, read_again
-from tests.support import PATIENCE, TWISTD, Relay, clean_environment, message
+from tests.support import FOREGROUND, PATIENCE, TWISTD, Relay, clean_environment, message
 
 TOKEN = "0123456789abcdef"
 
@@ -88,6 +89,17 @@ class TestReadAgain:
         with pytest.raises(OptionError, match="--backlog"):
             file.read_again(before)
 
+    def test_rules_that_the_socket_of_now_needs(self, file: File) -> None:
+        """An abstract one has no permissions, whatever socket there is after a restart."""
+        rules = '[[access]]\nname = "own"\nuid = [0]\n'
+        file.path.write_text(f'socket = "@relay"\njournal = "none"\n{rules}')
+        before = file.settings()
+        file.path.write_text('socket = "/tmp/other.sock"\n')
+        with pytest.raises(OptionError, match=r"--socket \(until a restart\): '@relay' is an abst"):
+            file.read_again(before)
+        file.path.write_text(f'socket = "/tmp/other.sock"\n{rules}')
+        assert file.read_again(before) == Reload(before, [], ["--socket", "--journal"])
+
 
 def test_which_options_are_read_again() -> None:
     """As docs/operations.md lists them."""
@@ -110,7 +122,27 @@ def reload(relay: Relay) -> str:
     return relay.wait_for_log("SIGHUP: (nothing was changed|settings and certificates)")
 
 
+HASTY = """
+import os, signal
+from alphapulse_relay import service
+make = service.makeService
+def make_and_hang_up(options):
+    relay = make(options)
+    os.kill(os.getpid(), signal.SIGHUP)
+    return relay
+service.makeService = make_and_hang_up
+"""
+"""Sends SIGHUP to itself once there is a relay, long before that serves."""
+
+
 class TestRelay:
+    def test_before_it_has_started(self) -> None:
+        with Relay(
+            "--web", "none", program=(sys.executable, "-c", HASTY + TWISTD, *FOREGROUND[2:])
+        ) as relay:
+            relay.wait_for_log("SIGHUP: settings and certificates were read again")
+            relay.connect()
+
     def test_the_log_level(self, running: Relay, file: File) -> None:
         reader, sender = running.connect(), running.connect()
         file.write(log_level="debug")
@@ -119,7 +151,7 @@ class TestRelay:
         running.wait_for_log("forwarded message: sender 2")
         file.write(log_level="warn", backlog="128M")
         running.process.send_signal(signal.SIGHUP)
-        running.wait_for_log("not before a restart: --backlog")
+        running.wait_for_log("needs a restart: --backlog")
         sender.send(message(20, 2))
         reader.receive(2 * 216)
         running.stop()
@@ -154,6 +186,7 @@ class TestRelay:
         assert running.get("/api/status", **host)[0] == 200
 
     def test_access(self, running: Relay, file: File) -> None:
+        assert ", no access rules, " in "".join(running.log)
         running.connect()
         file.path.write_text('[[access]]\nname = "another"\nuid = [4294967294]')
         assert reload(running).endswith("changed: access\n")
@@ -173,11 +206,39 @@ class TestRelay:
         assert running.stop(0) == 0
         assert len(stalled.receive_all()) < 16 * 60_000
 
+    def test_the_core(self, file: File) -> None:
+        cores = sorted(os.sched_getaffinity(0))
+        if len(cores) < 2:
+            pytest.skip("this machine has one core")
+        file.write(cpu=cores[0])
+        with Relay("--config", str(file.path), "--web", "none") as relay:
+            file.write(cpu=cores[1], hold=3)
+            relay.process.send_signal(signal.SIGHUP)
+            assert relay.wait_for_log("needs a restart").endswith("restart: --cpu\n")
+            assert relay.wait_for_log("SIGHUP: settings").endswith("changed: --hold\n")
+
     def test_what_needs_a_restart_is_one_line(self, running: Relay, file: File) -> None:
         file.write(validate="strict", cpu="none", backlog="128M")
         running.process.send_signal(signal.SIGHUP)
-        line = running.wait_for_log("SIGHUP: changed, but not before a restart")
+        line = running.wait_for_log("SIGHUP: needs a restart")
         assert line.endswith("restart: --validate, --backlog\n")
+        assert running.wait_for_log("SIGHUP: settings").endswith("changed: nothing else\n")
+        assert running.status()["settings"]["restart"] == ["--validate", "--backlog"]
+
+    def test_the_status_tells_when_they_were_read(self, running: Relay, file: File) -> None:
+        def read_at() -> float:
+            at = running.status()["settings"]["read_at"]
+            assert isinstance(at, float)
+            return at
+
+        started = read_at()
+        assert started <= time.time()
+        file.write(max_peers=0)
+        reload(running)
+        assert read_at() == started, "nothing was changed"
+        file.write(max_peers=7)
+        reload(running)
+        assert started < read_at() <= time.time()
 
     @pytest.mark.parametrize(
         ("content", "told"),

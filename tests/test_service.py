@@ -3,24 +3,26 @@
 import dataclasses
 import fcntl
 import os
-import resource
 import shutil
+import signal
 import socket
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from twisted.application.service import Application, IService
 from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError
 from twisted.internet.testing import MemoryReactorClock
-from twisted.logger import ILogObserver
+from twisted.logger import ILogObserver, globalLogPublisher
 
 from alphapulse_relay import service
 from alphapulse_relay.options import Options, Settings, settings_from
-from alphapulse_relay.service import SignalRelayService, raise_descriptor_limit
-from alphapulse_relay.unix_socket import SocketPath, StartError
+from alphapulse_relay.service import SignalRelayService
+from alphapulse_relay.unix_socket import SocketPath
 from tests.support import message
 
 
@@ -43,8 +45,15 @@ def reactor() -> MemoryReactorClock:
 
 
 @pytest.fixture
+def own_signals() -> Iterator[None]:
+    before = signal.getsignal(signal.SIGHUP)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.fixture
 def unlimited(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(service, "raise_descriptor_limit", lambda peers: (peers, 1000))
+    monkeypatch.setattr(service, "raise_limit", lambda wanted: wanted)
 
 
 def started(settings: Settings, reactor: MemoryReactorClock) -> SignalRelayService:
@@ -52,6 +61,17 @@ def started(settings: Settings, reactor: MemoryReactorClock) -> SignalRelayServi
     relay.privilegedStartService()
     relay.startService()
     return relay
+
+
+@contextmanager
+def logged() -> Iterator[list[Any]]:
+    """Collect what is logged."""
+    events: list[Any] = []
+    globalLogPublisher.addObserver(events.append)
+    try:
+        yield events
+    finally:
+        globalLogPublisher.removeObserver(events.append)
 
 
 def stop(relay: SignalRelayService, reactor: MemoryReactorClock) -> list[None]:
@@ -156,6 +176,7 @@ def test_a_port_that_is_taken_ends_the_start_with_78(
     reactor.advance(0)
 
 
+@pytest.mark.usefixtures("own_signals")
 def test_makeservice_says_what_is_wrong_before_twistd_goes_into_the_background(
     directory: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -178,12 +199,35 @@ def test_the_first_signal_leaves_in_order_and_the_second_at_once(
     cut: list[bool] = []
     monkeypatch.setattr(relay.hub.drain, "cut", lambda: cut.append(True))
     monkeypatch.setattr(relay.hub.drain, "begin", lambda seconds: Deferred())
-    relay.leave("SIGTERM")
+    relay.on_signal("SIGTERM")
     assert reactor.hasStopped
     assert not cut
     stop(relay, reactor)
-    relay.leave("SIGTERM")
+    relay.on_signal("SIGTERM")
     assert cut == [True]
+
+
+@pytest.mark.usefixtures("unlimited")
+@pytest.mark.parametrize("signalled_first", [True, False])
+def test_to_be_taken_over_from_is_no_signal(
+    settings: Settings,
+    reactor: MemoryReactorClock,
+    monkeypatch: pytest.MonkeyPatch,
+    signalled_first: bool,
+) -> None:
+    relay = started(settings, reactor)
+    cut: list[bool] = []
+    monkeypatch.setattr(relay.hub.drain, "cut", lambda: cut.append(True))
+    if signalled_first:
+        relay.on_signal("SIGTERM")
+        relay.leave("handover")
+    else:
+        relay.leave("handover")
+        relay.on_signal("SIGTERM")
+    assert not cut
+    relay.on_signal("SIGINT")
+    assert cut == [True]
+    stop(relay, reactor)
 
 
 @pytest.mark.usefixtures("unlimited")
@@ -208,60 +252,18 @@ def test_the_log_observer_reaches_the_application_unless_it_is_left_to_twistd(
     assert len(list(IService(without))) == 1
 
 
-@pytest.mark.parametrize(
-    ("soft", "hard", "may_raise_hard", "room", "limit"),
-    [
-        (1024, 4096, True, (10_000, 1000), (11_256, 11_256)),
-        (1024, 4096, False, (2840, 1000), (4096, 4096)),
-        (1024, 1024, False, (512, 256), (1024, 1024)),
-        (1024, 20_000, True, (10_000, 1000), (11_256, 20_000)),
-        (20_000, 20_000, False, (10_000, 1000), (20_000, 20_000)),
-        (resource.RLIM_INFINITY, resource.RLIM_INFINITY, False, (10_000, 1000), None),
-        (1024, resource.RLIM_INFINITY, False, (10_000, 1000), (11_256, resource.RLIM_INFINITY)),
-    ],
-)
-def test_the_limit_of_open_files_is_raised_as_far_as_may_be(
+def test_a_limit_of_open_files_without_room_for_a_peer_ends_the_start(
+    settings: Settings,
+    reactor: MemoryReactorClock,
     monkeypatch: pytest.MonkeyPatch,
-    soft: int,
-    hard: int,
-    may_raise_hard: bool,
-    room: tuple[int, int],
-    limit: tuple[int, int] | None,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
-    now = [(soft, hard)]
-
-    def setrlimit(_: int, wanted: tuple[int, int]) -> None:
-        if hard != resource.RLIM_INFINITY and wanted[1] > hard and not may_raise_hard:
-            raise ValueError("not allowed to raise maximum limit")
-        now[0] = wanted
-
-    monkeypatch.setattr(resource, "getrlimit", lambda _: now[0])
-    monkeypatch.setattr(resource, "setrlimit", setrlimit)
-    assert raise_descriptor_limit(10_000) == room
-    assert now[0] == (limit or (soft, hard))
-
-
-def test_few_peers_need_no_more_than_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resource, "getrlimit", lambda _: (1266, 1266))
-    assert raise_descriptor_limit(10) == (10, 1000)
-
-
-def test_no_more_peers_are_allowed_than_were_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(service, "_raise_limit", lambda _: 1024)
-    assert raise_descriptor_limit(10) == (10, 256)
-
-
-def test_a_limit_of_open_files_without_room_for_a_peer_is_an_error(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    def setrlimit(_: int, wanted: tuple[int, int]) -> None:
-        if wanted[1] > 64:
-            raise ValueError("not allowed to raise maximum limit")
-
-    monkeypatch.setattr(resource, "getrlimit", lambda _: (32, 64))
-    monkeypatch.setattr(resource, "setrlimit", setrlimit)
-    with pytest.raises(StartError, match="a limit of 64 open files leaves no room for peers"):
-        raise_descriptor_limit(10_000)
+    monkeypatch.setattr(service, "raise_limit", lambda _: 64)
+    with pytest.raises(SystemExit) as ended:
+        SignalRelayService(settings, {}, reactor).privilegedStartService()
+    assert ended.value.code == 78
+    told = capfd.readouterr().err
+    assert told.startswith("signal-relay: a limit of 64 open files leaves no room for peers: ")
 
 
 class TestReload:
@@ -300,10 +302,33 @@ class TestReload:
     def test_lets_no_more_peers_in_than_there_can_be(
         self, monkeypatch: pytest.MonkeyPatch, relay: SignalRelayService, file: Path
     ) -> None:
-        monkeypatch.setattr(service, "_raise_limit", lambda _: 1024)
+        monkeypatch.setattr(service, "raise_limit", lambda _: 1024)
         file.write_text("max-peers = 5000")
         relay.reload()
         assert relay.hub.max_peers == 512
+
+    @pytest.mark.usefixtures("unlimited")
+    def test_whatever_goes_wrong_it_ends(
+        self, relay: SignalRelayService, file: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        told: list[str] = []
+        monkeypatch.setattr(relay._notifier, "reloading", lambda: told.append("reloading"))
+        monkeypatch.setattr(relay._notifier, "ready", lambda: told.append("ready"))
+
+        def fail(_: object) -> None:
+            raise OSError(9, "Bad file descriptor")
+
+        before = relay.settings
+        monkeypatch.setattr(service, "read_all_again", fail)
+        file.write_text("hold = 7\nmax-peers = 9")
+        with logged() as events:
+            relay.reload()
+        assert told == ["reloading", "ready"]
+        assert relay.settings is before
+        assert (relay.hub.pace.patience, relay.hub.max_peers) == (before.hold, before.max_peers)
+        (event,) = (each for each in events if each["log_level"].name == "critical")
+        assert event["log_format"].startswith("SIGHUP: nothing was changed")
+        assert event["log_failure"].check(OSError)
 
     @pytest.mark.usefixtures("unlimited")
     def test_is_none_while_it_leaves(self, relay: SignalRelayService, file: Path) -> None:

@@ -131,13 +131,34 @@ class TestNotifier:
         assert manager.heard() == ["READY=1\nSTATUS=" + "x" * 1000]
         told.stop()
 
-    def test_a_manager_that_is_gone_is_a_line_in_the_log(self) -> None:
-        logged = Events()
+    def test_a_manager_that_is_gone_is_one_line_in_the_log(self) -> None:
+        logged, clock, path = Events(), Clock(), "/nonexistent/notify"
         globalLogPublisher.addObserver(logged)
-        notifier(Clock(), "/nonexistent/notify").stopping()
+        told = notifier(clock, path, WATCHDOG_USEC="1000000")
+        told.ready()
+        clock.pump([STATUS_SECONDS] * 5)
+        told.stop()
         globalLogPublisher.removeObserver(logged)
-        (line,) = logged.lines("the service manager at /nonexistent/notify cannot be told")
+        (line,) = logged.lines(f"the service manager at {path} cannot be told")
         assert line.endswith("No such file or directory")
+
+    def test_another_line_if_it_goes_again(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        logged, clock, path = Events(), Clock(), "notify"
+        globalLogPublisher.addObserver(logged)
+        told = notifier(clock, path)
+        told.ready()
+        back = Manager(path)
+        clock.advance(STATUS_SECONDS)
+        assert back.heard() == ["STATUS=well"]
+        back.close()
+        (tmp_path / path).unlink()
+        clock.pump([STATUS_SECONDS] * 3)
+        told.stop()
+        globalLogPublisher.removeObserver(logged)
+        assert len(logged.lines("cannot be told")) == 2
 
 
 @pytest.mark.parametrize(
@@ -149,6 +170,9 @@ class TestNotifier:
         ({"WATCHDOG_USEC": "30000000", "WATCHDOG_PID": str(os.getppid())}, None),
         ({"WATCHDOG_USEC": "0"}, None),
         ({"WATCHDOG_USEC": "soon"}, None),
+        ({"WATCHDOG_USEC": "9" * 20}, (10**20 - 1) / 1e6),
+        ({"WATCHDOG_USEC": "9" * 5000}, None),
+        ({"WATCHDOG_USEC": "\u0663"}, None),
     ],
 )
 def test_what_the_watchdog_allows(environ: dict[str, str], seconds: float | None) -> None:

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 from twisted.logger import globalLogPublisher
 
+from alphapulse_relay.safe_path import SUN_PATH_MAX
 from alphapulse_relay.unix_socket import (
-    SUN_PATH_MAX,
     AbstractName,
     SocketPath,
     StartError,
@@ -156,9 +156,20 @@ class TestDirectory:
         uid = directory.stat().st_uid
         assert_refused(
             path,
-            f"the directory {directory} belongs to another user (uid {uid}): choose another "
-            "--socket, or chown it",
+            f"{directory} belongs to another user (uid {uid}): choose another --socket, or chown "
+            "it",
         )
+
+    def test_below_one_that_others_can_write_to(self, directory):
+        below = directory / "a" / "b"
+        directory.chmod(0o775)
+        what = (
+            f"others can write to the directory {directory}: run chmod go-w on it, or choose "
+            "another --socket"
+        )
+        assert refusal(SocketPath(below / "s").check) == (what, 78)
+        below.mkdir(parents=True)
+        assert_refused(below / "s", what)
 
     @pytest.mark.parametrize("mode", [0o775, 0o757, 0o777])
     def test_that_others_can_write_to(self, directory, path, mode):

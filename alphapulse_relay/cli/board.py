@@ -83,6 +83,7 @@ def _head(now: Snapshot, rates: Flow | None) -> Text:
     text.append("\ndropped ").append_text(_counts(now.dropped))
     text.append(", missed ").append_text(_counts(now.missed))
     text.append(", held ").append(str(now.held), "yellow" if now.held else "")
+    text.append("\nrefused ").append_text(_counts(now.refused))
     return text.append("\njournal ").append_text(_journal(now.journal))
 
 
@@ -113,15 +114,19 @@ def _peers(peers: Iterable[Peer], rates: Flow | None, width: int, rows: int | No
     everybody = list(peers)
     if rows is not None and len(everybody) > rows:
         everybody = sorted(everybody, key=lambda peer: _weight(peer, rates), reverse=True)[:rows]
-    cells = [_peer_cells(peer, rates, width) for peer in everybody]
-    headings = {"#", "pid", "uid", "in/s", "out/s", "in", "out", "behind"}
-    table = _table("peers", list(_peer_cells(_NOBODY, rates, width)), right=headings)
-    for row in cells:
-        table.add_row(*row.values())
+    lines = [_peer_cells(peer, rates, width) for peer in everybody]
+    empty = {name for name in _WHERE_ANY if not any(cells.get(name) for cells in lines)}
+    headings = [name for name in _peer_cells(_NOBODY, rates, width) if name not in empty]
+    right = {"#", "pid", "uid", "in/s", "out/s", "in", "out", "behind"}
+    table = _table("peers", headings, right=right)
+    for cells in lines:
+        table.add_row(*(cells[name] for name in headings))
     return table
 
 
-_NOBODY = Peer(0, None, None, "", 0, 0, state="", replaying=False, bytes_behind=0)
+_WHERE_ANY = ("rule", "certificate")
+"""Columns that are there only if they are not empty."""
+_NOBODY = Peer(0, None, None, "", "", 0, 0, rule="", state="", replaying=False, bytes_behind=0)
 
 
 def _weight(peer: Peer, rates: Flow | None) -> tuple[bool, bool, float]:
@@ -138,8 +143,8 @@ def _busy(peer: Peer, rates: Flow | None) -> float:
 def _peer_cells(peer: Peer, rates: Flow | None, width: int) -> dict[str, Text]:
     """Return a row by heading; a narrower terminal has fewer of them."""
     cells = {"#": _number(peer.number)} if width >= WIDE else {}
-    cells |= {"pid": _number(peer.pid)} if width >= NARROW else {}
-    cells |= {"uid": _number(peer.uid)} if width >= WIDE else {}
+    if width >= NARROW:
+        cells |= {"pid": _number(peer.pid), "uid": _number(peer.uid)}
     state = "replaying" if peer.replaying else peer.state
     cells |= {"name": _name(peer), "state": Text(state, _STATES.get(state, ""))}
     if rates is not None:
@@ -147,7 +152,10 @@ def _peer_cells(peer: Peer, rates: Flow | None, width: int) -> dict[str, Text]:
         cells |= {"in/s": _rate(inward), "out/s": _rate(outward)}
     if rates is None or width >= WIDE:
         cells |= {"in": _number(peer.messages_in), "out": _number(peer.messages_out)}
-    return cells | {"behind": Text(size(peer.bytes_behind))}
+    cells |= {"behind": Text(size(peer.bytes_behind))}
+    if width >= NARROW:
+        cells |= {name: _given(getattr(peer, name)) for name in _WHERE_ANY}
+    return cells
 
 
 def _departed(departed: Iterable[Departed], width: int) -> Table:
@@ -173,13 +181,13 @@ def _departed_cells(party: Departed, width: int) -> dict[str, Text]:
 
 
 def _table(title: str, headings: Iterable[str], right: set[str]) -> Table:
-    """Return an empty table; a name gives way where there is not room for all."""
+    """Return an empty table; names give way where there is not room for all."""
     table = Table(box=None, pad_edge=False, title=title, title_justify="left", title_style="bold")
     for heading in headings:
         table.add_column(
             heading,
             justify="right" if heading in right else "left",
-            no_wrap=heading != "name",
+            no_wrap=heading not in {"name", *_WHERE_ANY},
             overflow="ellipsis",
             header_style="dim",
         )
@@ -187,7 +195,12 @@ def _table(title: str, headings: Iterable[str], right: set[str]) -> Table:
 
 
 def _name(party: Party) -> Text:
-    return Text(party.name, no_wrap=True, overflow="ellipsis")
+    return _given(party.name)
+
+
+def _given(text: str) -> Text:
+    """Return a text that others choose, which may be long."""
+    return Text(text, no_wrap=True, overflow="ellipsis")
 
 
 def _number(number: int | None) -> Text:

@@ -6,6 +6,7 @@ Knows sockets and the words for what goes wrong with them; what flows over them,
 import grp
 import math
 import os
+import re
 import socket
 import stat
 from collections.abc import Callable
@@ -19,7 +20,8 @@ from alphapulse_relay.cli.words import Failure
 from alphapulse_relay.client.address import SCHEMES, Place, UnixAddress, parse_address
 from alphapulse_relay.client.connection import open_connection
 from alphapulse_relay.client.errors import CertificateError
-from alphapulse_relay.protocol_v2.control import ErrorMessage
+from alphapulse_relay.client.tls import TLSSocket
+from alphapulse_relay.protocol_v2.control import ErrorCode, ErrorMessage
 from alphapulse_relay.protocol_v2.framing import Level, Rules
 from alphapulse_relay.protocol_v2.header import HEADER_SIZE, SIZE_LIMIT
 
@@ -33,6 +35,11 @@ Wait = Callable[[int], None]
 _START = 'start one with "twistd -n signal-relay", or name its socket with --socket'
 _ADDRESS = f"{__name__}.address"
 _ELSEWHERE = "see whether it runs, and has such a --listen"
+_PORT = re.compile(r"[^/:]+:[0-9]{1,5}")
+_TLS_ALERT = b"\x15\x03"
+"""How TLS begins what it says to who does not speak it (RFC 8446, section 5.1)."""
+_MAY_ENCRYPT = "it may encrypt: name it with tls:HOST:PORT then"
+_LEAVING = "it leaves, and is as a rule back at once"
 
 
 def socket_option(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -137,7 +144,22 @@ def receive(connection: socket.socket, wait_for: Wait) -> bytes:
 def closed(error: ErrorMessage | None, otherwise: str = "") -> Failure:
     """Return how to tell that the relay closed the connection, with its Error if it sent one."""
     reason = error.text if error else otherwise
+    if error and error.code == ErrorCode.LEAVING:
+        reason = _LEAVING
     return Failure("the relay closed the connection" + (f": {reason}" if reason else ""))
+
+
+def not_a_relay(data: bytes, otherwise: str) -> Failure:
+    """Return how to tell that what came last, ``data``, is not from a relay."""
+    if data.startswith(_TLS_ALERT):
+        return Failure("what listens there encrypts: name it with tls:HOST:PORT, not tcp:HOST:PORT")
+    return Failure(otherwise)
+
+
+def why_silent(connection: socket.socket, otherwise: str) -> str:
+    """Return why what listens may have closed the connection without a word."""
+    plain = connection.family != socket.AF_UNIX and not isinstance(connection, TLSSocket)
+    return _MAY_ENCRYPT if plain else otherwise
 
 
 def _no_relay(place: Place, error: OSError) -> str:
@@ -153,7 +175,8 @@ def _no_socket(path: str, error: OSError) -> str:
     if path.startswith("\0"):
         return f"no relay: nobody has the abstract name @{path[1:]}: {_START}"
     if isinstance(error, FileNotFoundError | NotADirectoryError):
-        return f"no relay: there is no socket {path}: {_START}"
+        start = f"a port is --connect tls:{path} or tcp:{path}" if _PORT.fullmatch(path) else _START
+        return f"no relay: there is no socket {path}: {start}"
     if isinstance(error, ConnectionRefusedError):
         return f"no relay: {_refused(path)}: {_START}"
     if isinstance(error, PermissionError):

@@ -24,10 +24,11 @@ Turn = Callable[[], None]
 
 
 class Piece(NamedTuple):
-    """Bytes to send, and how many messages end in them."""
+    """Bytes to send, how many messages end in them, and whether they end where one does."""
 
     data: bytes
     messages: int
+    whole: bool = True
 
 
 def blocks(descriptor: int, ready: Callable[[int], None]) -> Iterator[bytes]:
@@ -81,20 +82,20 @@ def file_pieces(name: str, content: Iterable[bytes], turn: Turn | None) -> Itera
     for block in rest:
         messages, unframed = frames.cut(block)
         if turn is None:
-            yield Piece(block, len(messages))
+            yield Piece(block, len(messages), not (frames.torn or frames.broken))
         else:
             yield from _paced(messages, turn)
-            yield Piece(unframed, 0)
+            yield Piece(unframed, 0, not (frames.torn or frames.broken))
         if frames.broken:
             say(f"warning: {name} does not frame {frames.broken}")
             break
     for block in rest:
-        yield Piece(block, 0)
+        yield Piece(block, 0, False)
     if torn := frames.torn:
         expected = message_size(torn)
         say(f"warning: {name} ends inside a message, after {len(torn)} of {expected} bytes")
         if turn is not None:
-            yield Piece(torn, 0)
+            yield Piece(torn, 0, False)
 
 
 def _paced(messages: list[bytes], turn: Turn) -> Iterator[Piece]:

@@ -46,35 +46,26 @@ class RelayCommand(click.Command):
 def forgiving_settings(
     flags: Flags, environ: Mapping[str, str]
 ) -> tuple[Settings, list[OptionError]]:
-    """Return the settings, and all that is wrong: of such an option the default is taken.
+    """Return the settings, and all that is wrong: what is wrong counts as not given.
 
-    Where that does not help, neither the file nor anything else is.
+    Of the file that is a value, a key or an access rule; all of it only where it cannot be read.
     """
-    from alphapulse_relay.option_sources import OptionError  # noqa: PLC0415
-    from alphapulse_relay.option_table import OPTIONS  # noqa: PLC0415
-    from alphapulse_relay.options import settings_from  # noqa: PLC0415
+    from alphapulse_relay.option_sources import OptionError, all_given, default_of  # noqa: PLC0415
+    from alphapulse_relay.option_table import BY_NAME  # noqa: PLC0415
+    from alphapulse_relay.options import settings_of  # noqa: PLC0415
 
-    defaults: dict[str, str | list[str]] = {
-        option.name: [] if option.repeat else option.default for option in OPTIONS
-    }
     problems: list[OptionError] = []
-    replaced: set[str] = set()
+    given, access = all_given(flags, environ, problems.append)
     while True:
         try:
-            return settings_from(flags, environ), problems
+            return settings_of(given, access), problems
         except OptionError as error:
-            if str(error) not in map(str, problems):
-                problems.append(error)
-            name = error.option
-            if name in defaults and name not in replaced:
-                flags = {**flags, name: defaults[name]}
-            elif "config" not in replaced:
-                name, flags = "config", {**flags, "config": "none"}
-            elif flags != defaults:
-                flags, environ = defaults, {}
-            else:
+            problems.append(error)
+            about = [BY_NAME[name] for name in (error.option, *error.also)]
+            wrong = next((each for each in about if given[each.name] != default_of(each)), None)
+            if wrong is None:  # the defaults themselves are of no use on this machine
                 raise
-            replaced.add(name)
+            given[wrong.name] = default_of(wrong)
 
 
 @cache

@@ -50,12 +50,15 @@ class Account:
     def __init__(self) -> None:
         self.messages = 0
         self.bytes = 0
+        self.whole = True
+        """Whether it ends where a message does."""
         self._started = time.monotonic()
 
     def add(self, piece: Piece) -> None:
         """Count a piece."""
         self.messages += piece.messages
         self.bytes += len(piece.data)
+        self.whole = piece.whole
 
     def __str__(self) -> str:
         seconds = time.monotonic() - self._started
@@ -147,9 +150,9 @@ def send(
     Files are sent byte for byte, also what is wrong in them: a warning tells of bytes that do not
     frame. A built message has a checksum, the time it is sent at, and a sequence from 1 on.
 
-    Ends when the relay has read everything. What the relay drops it does not tell: see "status".
-
-    Ends with status 1 when the relay closes the connection early, and tells the relay's reason.
+    Ends when the relay has read everything. Ends with status 1 when the relay closes the connection
+    early, or drops a message (of the wrong checksum, say, or one that its access rules forbid), and
+    tells the relay's reason. Its "at byte" counts 56 bytes more, by which send has asked for that.
     """
     if type_text is not None and not files:
         payload = _payload(type_text, fields, table)
@@ -221,12 +224,13 @@ def _publish(
     with connect(path) as connection:
         publisher, account = Publisher(connection), Account()
         try:
+            publisher.ask_for_errors()
             with _progress(column, total) as show:
                 for piece in source(publisher):
                     publisher.send(piece.data)
                     account.add(piece)
                     show(done(account))
-                publisher.finish()
+                publisher.finish(whole=account.whole)
         finally:
             say(str(account))
 

@@ -15,12 +15,13 @@ from typing import Any, Self
 
 import click
 
+from alphapulse_relay.cli.deadline import opener
 from alphapulse_relay.cli.words import Failure, printable
 
 DEFAULT_URL = "http://127.0.0.1:9750"
 PATH = "/api/status"
 TIMEOUT = 5.0
-"""Seconds until a side port that does not answer counts as missing."""
+"""Seconds until a side port that has not answered, all of it, counts as missing."""
 LARGEST = 1 << 64
 """More than any count of a relay's; of such numbers a board can still be made."""
 LATEST = 1e11
@@ -29,18 +30,26 @@ SIZE_LIMIT = 64 * 1024 * 1024
 """Bytes of an answer that are read: 10,000 peers take 4 MiB."""
 
 
+class Silence(Failure):
+    """Somebody is there, and does not answer in time."""
+
+
 _IN_PATH = "/%!$&'()*+,;=:@"
 _IN_QUERY = f"{_IN_PATH}?"
 
 
 @dataclass(frozen=True)
 class Party:
-    """Who is, or was, at the other end of a connection."""
+    """Who is, or was, at the other end of a connection.
+
+    ``certificate`` has the names in it, and is empty without one.
+    """
 
     number: int
     pid: int | None
     uid: int | None
     name: str
+    certificate: str
     messages_in: int
     messages_out: int
 
@@ -52,6 +61,7 @@ class Party:
             "pid": _id(entry["pid"]),
             "uid": _id(entry["uid"]),
             "name": printable(_name(entry)),
+            "certificate": printable(", ".join(entry.get("certificate") or ())),
             "messages_in": _count(entry["messages_in"]),
             "messages_out": _count(entry["messages_out"]),
         }
@@ -59,8 +69,12 @@ class Party:
 
 @dataclass(frozen=True)
 class Peer(Party):
-    """A connected peer; while ``replaying`` it is sent what others have had."""
+    """A connected peer; while ``replaying`` it is sent what others have had.
 
+    ``rule`` is the access rule that let it in; empty without rules.
+    """
+
+    rule: str
     state: str
     replaying: bool
     bytes_behind: int
@@ -71,6 +85,7 @@ class Peer(Party):
         fields = cls.fields(entry)
         return cls(
             **fields,
+            rule=printable(entry.get("rule") or ""),
             state=printable(entry["state"]),
             replaying=bool(entry["replaying"]),
             bytes_behind=_count(entry["bytes_behind"]),
@@ -129,6 +144,7 @@ class Snapshot:
     messages_out: int
     dropped: dict[str, int]
     missed: dict[str, int]
+    refused: dict[str, int]
     journal: Journal | None
     peers: tuple[Peer, ...]
     departed: tuple[Departed, ...]
@@ -148,6 +164,7 @@ class Snapshot:
             messages_out=_count(counters["messages_delivered"]),
             dropped=_nonzero(counters["dropped"]),
             missed=_nonzero(counters["missed"]),
+            refused=_nonzero(counters["connections"]["refused"]),
             journal=Journal.read(document["journal"]),
             peers=tuple(map(Peer.read, document["peers"])),
             departed=tuple(map(Departed.read, document["departed"])),
@@ -220,11 +237,10 @@ def status_url(text: str) -> str:
 def fetch(url: str, token: str | None = None) -> dict[str, Any]:
     """Return the document; raises :class:`Failure` with what to do if there is none."""
     headers = {} if token is None else {"Authorization": f"Bearer {token}"}
-    # The relay is near: a proxy from the environment would not find it.
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         request = urllib.request.Request(url, headers=headers)  # noqa: S310 (status_url looked)
-        with opener.open(request, timeout=TIMEOUT) as answer:
+        # The relay is near: a proxy from the environment would not find it.
+        with opener(TIMEOUT).open(request) as answer:
             text = answer.read(SIZE_LIMIT)
     except urllib.error.HTTPError as error:
         see = "--token-file" if error.code == http.client.UNAUTHORIZED else "--url"
@@ -232,8 +248,10 @@ def fetch(url: str, token: str | None = None) -> dict[str, Any]:
             raise Failure(f"{url} answers {error.code} {error.reason}: see {see}") from None
     except (OSError, http.client.HTTPException, ValueError) as error:
         # ValueError: where a redirection leads to need not be a URL.
-        raise Failure(
-            f"no answer from {url}: {_reason(error)}: is the relay running, and its side port "
+        reason = _reason_of(error)
+        kind = Silence if isinstance(reason, TimeoutError) else Failure
+        raise kind(
+            f"no answer from {url}: {_text_of(reason)}: is the relay running, and its side port "
             "where --url says (twistd -n signal-relay --web)?"
         ) from None
     try:
@@ -259,8 +277,11 @@ def not_a_status(url: str) -> Failure:
     return Failure(f"{url} answers, but not with a relay's status: see --url")
 
 
-def _reason(error: Exception) -> str:
-    reason = error.reason if isinstance(error, urllib.error.URLError) else error
+def _reason_of(error: Exception) -> object:
+    return error.reason if isinstance(error, urllib.error.URLError) else error
+
+
+def _text_of(reason: object) -> str:
     if isinstance(reason, TimeoutError):
-        return f"nothing for {TIMEOUT:.0f} s"
+        return f"not all of it within {TIMEOUT:.0f} s"
     return str(getattr(reason, "strerror", None) or reason) or type(reason).__name__

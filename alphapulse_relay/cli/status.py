@@ -19,7 +19,7 @@ from alphapulse_relay.cli.numbers import FiniteRange
 from alphapulse_relay.cli.snapshot import Snapshot, fetch, look, not_a_status, url_option
 from alphapulse_relay.cli.words import Failure, examples, standard_output
 
-OTHER_LINES = 16 + DEPARTED_SHOWN
+OTHER_LINES = 17 + DEPARTED_SHOWN
 """Lines of the board that are not rows of peers, with some to spare where the head wraps."""
 LEAST_ROWS = 3
 LEAST_INTERVAL, MOST_INTERVAL = 0.1, 86_400.0

@@ -9,12 +9,24 @@ from collections.abc import Iterator
 from contextlib import suppress
 from functools import partial
 
-from alphapulse_relay.cli.connection import FROM_RELAY, Wait, closed, connect, receive
+from alphapulse_relay.cli.connection import (
+    FROM_RELAY,
+    Wait,
+    closed,
+    connect,
+    not_a_relay,
+    receive,
+)
 from alphapulse_relay.cli.words import Failure, say
 from alphapulse_relay.client.bookmark import Bookmark
 from alphapulse_relay.client.core import Core, Event, Synced
-from alphapulse_relay.client.errors import BookmarkError, ClientError, LeavingError
-from alphapulse_relay.protocol_v2.control import GapReason, Start, Subscribe, Wish
+from alphapulse_relay.client.errors import (
+    BookmarkError,
+    ClientError,
+    LeavingError,
+    NotARelayError,
+)
+from alphapulse_relay.protocol_v2.control import ErrorMessage, GapReason, Start, Subscribe, Wish
 
 ANSWER_SECONDS = 10.0
 """For how long the answer to a question is waited for that a relay answers at once."""
@@ -57,8 +69,10 @@ def subscribed(path: str, core: Core, wait_for: Wait, advice: str = "") -> Itera
         try:
             while data := receive(connection, wait_for):
                 yield from core.receive(data)
-        except LeavingError:
-            raise closed(None, "it leaves, and is as a rule back at once") from None
+        except LeavingError as error:
+            raise closed(ErrorMessage(error.code, "")) from None
+        except NotARelayError as error:
+            raise not_a_relay(data, f"{path}: {error}") from None
         except BookmarkError as error:
             raise Failure(f"{path}: {error}{advice}") from None
         except ClientError as error:

@@ -1,10 +1,12 @@
 """``signal-relay tail``: what is published, as it comes.
 
-Knows how to follow a relay, as a consumer that says nothing or from a place in its journal. Which
+Knows how to follow a relay, live or from a place in its journal. Which
 messages are wanted, ``filters`` knows, and ``output``, how they are written.
 """
 
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,8 +17,10 @@ from alphapulse_relay.cli.connection import (
     Wait,
     closed,
     connect,
+    not_a_relay,
     receive,
     relay_options,
+    why_silent,
 )
 from alphapulse_relay.cli.filters import Filter, filter_options
 from alphapulse_relay.cli.layouts import layouts_option, type_numbers
@@ -37,13 +41,18 @@ from alphapulse_relay.client.bookmark import (
     load_bookmark,
     save_bookmark,
 )
-from alphapulse_relay.client.core import Core, Message, Missed, Synced
+from alphapulse_relay.client.core import CLIENT_SOURCE, Core, Message, Missed, Synced
+from alphapulse_relay.client.errors import from_relay
 from alphapulse_relay.protocol_v2.control import (
     NO_WISH,
+    ControlError,
+    ErrorCode,
     ErrorMessage,
+    SequenceSync,
     Subscribe,
     Wish,
-    parse_error,
+    build_control,
+    parse_control,
 )
 from alphapulse_relay.protocol_v2.errors import WireError
 from alphapulse_relay.protocol_v2.framing import MessageReader
@@ -61,7 +70,7 @@ class Arrival(NamedTuple):
 
 
 class Consumer:
-    """A peer that only listens, and says nothing to the relay."""
+    """A peer that only listens, to all. It asks for that, too: who may not is told so."""
 
     def __init__(self, path: str, wait_for: Wait) -> None:
         self._path = path
@@ -72,27 +81,40 @@ class Consumer:
         """Yield what is published; raises :class:`Failure` when the relay closes."""
         reader = MessageReader(FROM_RELAY)
         with connect(self._path) as connection:
+            with suppress(BrokenPipeError, ConnectionResetError):  # it may have told why before
+                connection.sendall(_ask())
+            reason = why_silent(connection, NO_REASON)
             while chunk := receive(connection, self._wait_for):
+                reason = NO_REASON
                 for message in self._messages(reader, chunk):
                     if wanted.admits(message):
                         yield Arrival(message)
-            raise closed(self._error, NO_REASON)
+            raise closed(self._error, reason)
 
     def _messages(self, reader: MessageReader, chunk: bytes) -> Iterator[bytes]:
         try:
             for message in reader.feed(chunk):
-                if not self._is_error(message):
+                if message[4] != Domain.SYSTEM or not self._is_answer(message):
                     yield message
         except WireError as error:
-            raise Failure(f"what comes is not Protocol V2: {error}") from None
+            raise not_a_relay(chunk, f"what comes is not Protocol V2: {error}") from None
 
-    def _is_error(self, message: bytes) -> bool:
-        """Keep an Error apart: it is the relay's own word, not published by anybody."""
-        if message[4] != Domain.SYSTEM:
+    def _is_answer(self, message: bytes) -> bool:
+        """Keep apart what is the relay's own word, not published by anybody."""
+        try:
+            content = parse_control(message)
+        except ControlError:
             return False
-        error = parse_error(message)
-        self._error = error or self._error
-        return error is not None
+        if not isinstance(content, ErrorMessage):
+            return isinstance(content, SequenceSync)
+        if content.code == ErrorCode.FORBIDDEN:  # the connection may go on, without a message
+            raise Failure(f"{self._path}: {from_relay(content)}")
+        self._error = content
+        return True
+
+
+def _ask() -> bytes:
+    return build_control(Subscribe(), timestamp=time.time_ns(), source=CLIENT_SOURCE)
 
 
 class Place:
@@ -196,9 +218,9 @@ def tail(
 ) -> None:
     """Print what is published, one line a message, as it comes.
 
-    Listens as any consumer does and sends nothing. A line tells time (UTC), source, sequence and
-    the fields of each TLV; what the table of layouts does not know is shown as hex. Where tail is
-    the only consumer, publishers are held to its pace: --raw is the fastest.
+    Listens as any consumer does, and publishes nothing. A line tells time (UTC), source, sequence
+    and the fields of each TLV; what the table of layouts does not know is shown as hex. Where tail
+    is the only consumer, publishers are held to its pace: --raw is the fastest.
 
     With --since, --last or --bookmark, tail asks the relay for what it has kept, and goes on live.
     What the relay no longer has is told on standard error, by its positions in the journal. With

@@ -16,6 +16,8 @@ from typing import Any, NoReturn
 from alphapulse_relay.client.address import TLSAddress
 from alphapulse_relay.client.errors import CertificateError
 
+_NO_ANSWER = "no answer in TLS: does that port encrypt?"
+
 
 class TLSSocket(ssl.SSLSocket):
     """The client's end of an encrypted connection."""
@@ -77,10 +79,14 @@ def encrypted(connection: socket.socket, address: TLSAddress) -> TLSSocket:
         except ssl.SSLCertVerificationError as error:
             where = f"{address.host}:{address.port}"
             raise CertificateError(
-                f"what listens at {where} is not {address.name}: {error.verify_message}"
+                f"what listens at {where} is not {address.name}: {error.verify_message.rstrip('.')}"
             ) from error
+        except (ssl.SSLEOFError, ConnectionResetError) as error:
+            raise ConnectionResetError(f"closed, {_NO_ANSWER}") from error
         except ssl.SSLError as error:
             _raise_plain(error)
+        except TimeoutError as error:
+            raise TimeoutError(_NO_ANSWER) from error
     assert isinstance(wrapped, TLSSocket)
     return wrapped
 

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 NO_RULE = "no access rule lets you in"
 TOO_MANY = "you have as many connections as the access rules allow: close one, or try again later"
 
+IDLE_MAX = 100
+"""Accounts from which on those that are idle are looked for: some 100 KB."""
+
 
 class RefusedError(Exception):
     """A peer that the access rules do not let in; ``str()`` is for the peer."""
@@ -32,19 +35,27 @@ class RefusedError(Exception):
 class Account:
     """One identity's under one rule; ``rules`` are what is accepted of what it publishes.
 
-    ``on_held`` is called when its connections are held since they have sent too much.
+    ``on_held`` is called when its connections are held since they have sent too much. What was owed
+    ``before``, by the rule as it was, still is.
     """
 
     def __init__(
-        self, clock: IReactorTime, rule: Rule, rules: Rules, on_held: Callable[[], None]
+        self,
+        clock: IReactorTime,
+        rule: Rule,
+        rules: Rules,
+        on_held: Callable[[], None],
+        before: Account | None = None,
     ) -> None:
         self.rule = rule
         self.rules = rules
         self.peers: dict[Peer, None] = {}
         self._clock = clock
         self._on_held = on_held
-        self._messages = _allowance(rule.messages_per_second)
-        self._bytes = _allowance(rule.bytes_per_second)
+        now = clock.seconds()
+        messages, bytes_ = (before._messages, before._bytes) if before else (None, None)
+        self._messages: Allowance | None = _allowance(rule.messages_per_second, messages, now)
+        self._bytes: Allowance | None = _allowance(rule.bytes_per_second, bytes_, now)
         self._allowances = [each for each in (self._messages, self._bytes) if each is not None]
         self._release: IDelayedCall | None = None
 
@@ -134,7 +145,9 @@ class Accounts:
         self._rules = rules
         self._on_held = on_held
         self._narrowed: dict[Rule, Rules] = {}
-        self._accounts: dict[tuple[Rule, str], Account] = {}
+        self._accounts: dict[tuple[str, str], Account] = {}
+        """By the rule's name: another limit is no reason to forget what is owed."""
+        self._full = IDLE_MAX  # accounts at which those that are idle are dropped
 
     @property
     def held(self) -> int:
@@ -156,11 +169,12 @@ class Accounts:
         rule = self.access.decide(identity, tokens)
         if rule is None:
             raise RefusedError(Refusal.FORBIDDEN, NO_RULE)
-        key = rule, rule.account_of(identity, tokens)
+        key = rule.name, rule.account_of(identity, tokens)
         found = self._accounts.get(key)
-        if found is None:
+        if found is None and len(self._accounts) >= self._full:
             self._drop_idle()
-            found = self._accounts[key] = self._open(rule)
+        if found is None or found.rule != rule:
+            found = self._accounts[key] = self._open(rule, found)
         return found
 
     def admit(self, identity: Identity, tokens: Sequence[str]) -> Account | None:
@@ -170,16 +184,24 @@ class Accounts:
             raise RefusedError(Refusal.TOO_MANY_OF_IDENTITY, TOO_MANY)
         return account
 
-    def _open(self, rule: Rule) -> Account:
+    def _open(self, rule: Rule, before: Account | None) -> Account:
         # One object for all of a rule: compiled code loads them anew for another.
         if rule not in self._narrowed:
             self._narrowed[rule] = rule.narrowed(self._rules)
-        return Account(self._clock, rule, self._narrowed[rule], lambda: self._on_held(rule))
+        rules = self._narrowed[rule]
+        return Account(self._clock, rule, rules, lambda: self._on_held(rule), before)
 
     def _drop_idle(self) -> None:
         for key in [key for key, account in self._accounts.items() if account.idle]:
             del self._accounts[key]
+        # Twice as many as are left: so each new one has paid for a look at one or two.
+        self._full = max(IDLE_MAX, 2 * len(self._accounts))
 
 
-def _allowance(rate: int | None) -> Allowance | None:
-    return None if rate is None else Allowance(rate)
+def _allowance(rate: int | None, before: Allowance | None, now: float) -> Allowance | None:
+    if rate is None:
+        return None
+    if before is None:
+        return Allowance(rate)
+    before.change_rate(rate, now)
+    return before

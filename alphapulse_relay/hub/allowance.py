@@ -20,6 +20,12 @@ class Allowance:
         """Take so much, be it too much; ``now`` is in seconds."""
         self._paid_at = max(self._paid_at, now - self._burst) + amount / self._rate
 
+    def change_rate(self, rate: float, now: float) -> None:
+        """Go on at another rate, by which as much is owed as before."""
+        if self._paid_at > now:
+            self._paid_at = now + (self._paid_at - now) * self._rate / rate
+        self._rate = rate
+
     def owed_seconds(self, now: float) -> float:
         """Return for how long nothing more should be taken."""
         owed = self._paid_at - now

@@ -26,6 +26,8 @@ from alphapulse_relay.protocol_v2.control import (
     ControlType,
     ErrorCode,
     ErrorMessage,
+    Gap,
+    GapReason,
     Heartbeat,
     RecoveryRequest,
     SequenceSync,
@@ -74,7 +76,8 @@ class Dialogue:
         self._unsynced: deque[tuple[int, Ack]] = deque()
         self._hearing = False  # whether what the peer asks for is being read
         self._heartbeat: IDelayedCall | None = None
-        self._silent_since = -1  # bytes that had been delivered
+        self._silent_since = -1  # bytes of messages that had been delivered
+        self._spoke = False  # since then
 
     @property
     def acknowledges(self) -> bool:
@@ -117,22 +120,33 @@ class Dialogue:
     def _retransmit(self, request: RecoveryRequest) -> None:
         self._check_replay()
         cursor = self._speaker()
-        if not isinstance(cursor, AnswerCursor):
-            cursor.retransmit(Retransmission(self._log, self._peer.origins, request))
-            self._speak()
+        # Who has history gets messages.
+        assert isinstance(cursor, SubscribedCursor)
+        cursor.retransmit(Retransmission(self._log, self._peer.origins, request))
+        self._speak()
+
+    @property
+    def _may_replay(self) -> bool:
+        """Whether the peer may have what was published before it asks."""
+        account = self._peer.account
+        return account is None or account.rule.may_replay
 
     def _check_replay(self) -> None:
-        """Raise :class:`RequestError` if the peer may not have what was published before."""
-        account = self._peer.account
-        if account is not None and not account.rule.may_replay:
+        """Raise :class:`RequestError` if the peer may not have history."""
+        if not self._may_replay:
             raise RequestError(ErrorCode.FORBIDDEN, "the access rules give you no history")
+
+    def _skips_history(self, asked: Subscribe) -> bool:
+        """Whether the peer comes back with a bookmark, and may only go on at the head."""
+        comes_back = asked.start is Start.POSITION and Wish.STOP_AT_HEAD not in asked.wishes
+        return comes_back and not self._may_replay
 
     def subscribe(self, asked: Subscribe) -> None:
         """Have the peer sent what it asks for from now on.
 
         Raises :class:`RequestError` if it cannot be had; nothing has changed then.
         """
-        if asked.start is not Start.LIVE:
+        if not (asked.start is Start.LIVE or self._skips_history(asked)):
             self._check_replay()
         if not self._peer.subscribes and asked.types != NOTHING:
             raise RequestError(ErrorCode.FORBIDDEN, "the access rules give you no messages")
@@ -154,6 +168,10 @@ class Dialogue:
             self._speaker().outgoing.answer(sync)
             return
         cursor = self._peer.follow(self.subscription, position)
+        asked = self.subscription.asked
+        if self._skips_history(asked) and asked.start_value < position:
+            missed = Gap(self._log.epoch, asked.start_value, position, GapReason.RETENTION)
+            cursor.outgoing.add(missed)
         if search is None:
             cursor.outgoing.answer(cursor.sync)
         else:
@@ -172,7 +190,10 @@ class Dialogue:
                 return found_now(AtLast(log, asked.start_value))
             return log.head, LastMatching(log, wanted.selector, asked.start_value)
         if asked.start is Start.POSITION:
-            return found_now(AtPosition(log, self._position(asked)))
+            position = self._position(asked)
+            if self._skips_history(asked):
+                return log.head, None
+            return found_now(AtPosition(log, position))
         assert_never(asked.start)
 
     def _position(self, asked: Subscribe) -> int:
@@ -209,6 +230,7 @@ class Dialogue:
     def say(self, content: ControlMessage) -> None:
         """Tell the peer something, at the next boundary between messages."""
         if not self._peer.left:
+            self._spoke = True
             self._speaker().outgoing.add(content)
             self._speak()
 
@@ -251,6 +273,7 @@ class Dialogue:
         # Before it is told: that may be the end of it.
         self._factory.awaits_sync(self, bool(self._unsynced))
         if said:
+            self._spoke = True
             self._speak()
 
     # Time
@@ -259,7 +282,7 @@ class Dialogue:
         """Begin to watch for silence, or stop."""
         self.stop()
         if Wish.HEARTBEATS in self.subscription.wishes:
-            self._silent_since = self._peer.cursor.bytes_out
+            self._silent_since, self._spoke = self._peer.cursor.bytes_out, False
             self._heartbeat = self._factory.clock.callLater(
                 HEARTBEAT_SECONDS, self._look_at_silence
             )
@@ -267,9 +290,9 @@ class Dialogue:
     def _look_at_silence(self) -> None:
         self._heartbeat = self._factory.clock.callLater(HEARTBEAT_SECONDS, self._look_at_silence)
         delivered = self._peer.cursor.bytes_out
-        if delivered == self._silent_since:
+        if delivered == self._silent_since and not self._spoke:
             self.say(Heartbeat(time.time_ns(), 0))
-        self._silent_since = delivered
+        self._silent_since, self._spoke = delivered, False
 
     def stop(self) -> None:
         """Say nothing more by itself."""

@@ -18,12 +18,13 @@ from typing import NamedTuple
 from alphapulse_relay.journal.format import (
     FILE_MODE,
     MAGIC,
-    MARK_SIZE,
     PAGE,
     data_path,
     index_path,
+    make_file,
     sync_directory,
 )
+from alphapulse_relay.small_files import open_regular
 
 TOUCH_SIZE = 16 << 20
 """Bytes touched at once, some milliseconds' work. For each such piece the thread must wait its turn
@@ -33,11 +34,14 @@ TOUCHED_INDEX = 2 << 20
 come one by one, the pages behind it are touched one by one, each for 85 of them."""
 _POPULATE_READ, _POPULATE_WRITE = 22, 23
 """madvise(2), since Linux 5.14."""
+_ZERO_RANGE = 0x10
+"""fallocate(2), on ext4, XFS and others."""
 _MS_SYNC = 4
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
 _libc.msync.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+_libc.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
 _libc.mincore.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p]
 
 
@@ -116,40 +120,38 @@ class Disk:
 
     def open(self, number: int) -> Slot:
         """Open and map the files of a slot that is there. Raises ``OSError``."""
-        flags = os.O_RDWR | os.O_CLOEXEC
-        data = os.open(data_path(self.directory, number), flags)
-        index = os.open(index_path(self.directory, number), flags)
+        flags = os.O_RDWR | os.O_NOFOLLOW
+        data = open_regular(data_path(self.directory, number), flags)
+        index = open_regular(index_path(self.directory, number), flags)
         return self.map(number, data, index)
 
-    def clear(self, slot: Slot, *, sync: bool) -> None:
-        """Make a used slot a spare one. With ``sync``, on the disk too before all else.
+    def clear(self, slot: Slot) -> None:
+        """Make a used slot a spare one, its messages' file all zeros, and both so on the disk.
 
-        Raises ``OSError``.
+        What the file held would be taken for what is written next, where of that a page does not
+        reach the disk. Raises ``OSError``.
         """
         trailer = len(slot.data) - PAGE
         self._populate(slot.index, 0, _POPULATE_WRITE, PAGE)
         self._populate(slot.data, trailer, _POPULATE_WRITE, PAGE)
         slot.index[: len(MAGIC)] = bytes(len(MAGIC))
         slot.data[trailer : trailer + len(MAGIC)] = bytes(len(MAGIC))
-        if sync:
-            self._sync_part(slot.index, 0, PAGE)
-            self._sync_part(slot.data, trailer, len(slot.data))
-        self.touch(slot)
-
-    def touch(self, slot: Slot) -> None:
-        """Have all pages mapped for writing, so that no append waits for one. Raises ``OSError``.
-
-        The first bytes of each page of messages become 0: what is left there of earlier use is not
-        to be taken for messages.
-        """
+        self._sync_part(slot.index, 0, PAGE)
+        self._sync_part(slot.data, trailer, len(slot.data))
+        self._zero(slot.descriptors[0], len(slot.data))
         self._touch_pages(slot)
-        pages = memoryview(slot.data)
-        for start in range(0, len(slot.data), TOUCH_SIZE):
-            piece = pages[start : start + TOUCH_SIZE]
-            for byte in range(MARK_SIZE):
-                piece[byte::PAGE] = bytes(len(piece) // PAGE)
+
+    def _zero(self, descriptor: int, size: int) -> None:
+        """Have zeros in the place of a file's bytes, on the disk too."""
+        # Where the file system can, it only takes note of it: nothing is read or written.
+        if _libc.fallocate(descriptor, _ZERO_RANGE, 0, size):
+            zeros, start = bytes(TOUCH_SIZE), 0
+            while start < size:
+                start += os.pwrite(descriptor, memoryview(zeros)[: size - start], start)
+        os.fsync(descriptor)
 
     def _touch_pages(self, slot: Slot) -> None:
+        """Have all pages mapped for writing, so that no append waits for one."""
         for start in range(0, len(slot.data), TOUCH_SIZE):
             self._populate(slot.data, start, _POPULATE_WRITE)
         self._populate(slot.index, 0, _POPULATE_WRITE, TOUCHED_INDEX)
@@ -211,7 +213,7 @@ class Disk:
 
         Raises ``OSError`` if the file cannot be had.
         """
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
+        descriptor = open_regular(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, FILE_MODE)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -222,7 +224,7 @@ class Disk:
         return descriptor
 
     def _make_file(self, path: Path, size: int) -> int:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, FILE_MODE)
+        descriptor = make_file(path)
         try:
             os.posix_fallocate(descriptor, 0, size)
         except OSError:

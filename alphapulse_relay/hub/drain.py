@@ -92,5 +92,7 @@ class Drain:
 def _is_done(peer: Peer) -> bool:
     """Tell whether nothing more can be delivered to a peer while the relay leaves."""
     # One that is behind may be at the head: its transport still keeps what it was given.
-    # Who publishes and has never read will not begin to now.
-    return peer.delivery.reads is False or (peer.state is State.LIVE and peer.cursor.at_head)
+    if peer.state is State.LIVE and peer.cursor.at_head:
+        return True
+    # Who publishes and has never read will not begin to now, unless it waits for an answer.
+    return peer.delivery.reads is False and (peer.patient or peer.state is State.MUTED)

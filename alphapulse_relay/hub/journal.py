@@ -20,6 +20,7 @@ from alphapulse_relay.hub.counters import Histogram
 from alphapulse_relay.hub.disk import Disk, Slot
 from alphapulse_relay.hub.epoch import JUMP, boot_id, new_epoch, reopened, why_lost
 from alphapulse_relay.hub.file_segment import FileSegment
+from alphapulse_relay.hub.journal_place import DIRECTORY_MODE, holder, why_unfit
 from alphapulse_relay.hub.pager import Pager
 from alphapulse_relay.hub.segment import Segment
 from alphapulse_relay.hub.slot_pool import SlotPool
@@ -28,7 +29,6 @@ from alphapulse_relay.hub.sync import SYNC_BOUNDS, Sync
 from alphapulse_relay.hub.worker import Worker
 from alphapulse_relay.journal import recovery
 from alphapulse_relay.journal.format import (
-    EPOCH_FILE,
     LOCK_FILE,
     MEMORY_FLAG,
     MEMORY_FLAG_OFFSET,
@@ -37,8 +37,8 @@ from alphapulse_relay.journal.format import (
     Epoch,
     FormatError,
     Header,
-    slots,
 )
+from alphapulse_relay.safe_path import make_directory
 
 WINDOW = 64 << 20
 """Bytes that consumers may be behind before publishers are held at a part of it: history is for
@@ -104,9 +104,7 @@ class Journal:
         self.waits = Histogram(SYNC_BOUNDS)
         """Seconds that the next segment was waited for, with all else that the relay does."""
         self.sync = Sync(clock, workers.syncer, disk, every, self._sync_failed)
-        self.pool = SlotPool(
-            disk, workers.maker, size, self._prepared, sync_cleared=not self.sync.never
-        )
+        self.pool = SlotPool(disk, workers.maker, size, self._prepared)
         self.pager = Pager(disk, workers.reader)
         self._clock, self._disk, self._workers, self._memory = clock, disk, workers, memory
         self._age = age
@@ -148,16 +146,17 @@ class Journal:
         self.sync.on_synced = owner.synced
         directory = self.directory
         try:
-            directory.mkdir(mode=0o750, parents=True, exist_ok=True)
-            _refuse_foreign(directory)
+            make_directory(directory, DIRECTORY_MODE)
+            if (reason := why_unfit(directory)) is not None:
+                raise JournalError(reason)
             self._lock = self._disk.lock(directory / LOCK_FILE)
             if self._lock is None:
-                raise JournalInUse(f"{directory} is in use by another relay{_holder(directory)}")
+                pid = holder(directory)
+                who = f" (pid {pid})" if pid else ""
+                raise JournalInUse(f"{directory} is in use by another relay{who}")
             segments = self._recover()
         except FormatError as error:
             raise JournalError(f"{directory}: {error}") from None
-        except FileExistsError:
-            raise JournalError(f"{directory} is not a directory") from None
         except OSError as error:
             raise JournalError(f"{directory}: {error.strerror or error}") from None
         self._begin_epoch(segments)
@@ -385,17 +384,3 @@ class Journal:
 
     def _call_later(self, name: str, seconds: float, action: Callable[[], None]) -> None:
         self._calls[name] = self._clock.callLater(seconds, action)
-
-
-def _refuse_foreign(directory: Path) -> None:
-    """Raise :class:`JournalError` for a directory that is somebody else's: it would be filled."""
-    names = {path.name for path in directory.iterdir()}
-    if names and not names & {EPOCH_FILE, LOCK_FILE} and not slots(directory):
-        raise JournalError(f"{directory} is not empty and holds no journal")
-
-
-def _holder(directory: Path) -> str:
-    try:
-        return f" (pid {int((directory / LOCK_FILE).read_text())})"
-    except (OSError, ValueError):
-        return ""

@@ -1,5 +1,6 @@
 """What the factory sees of a peer, and the names of all that can happen to one."""
 
+import ctypes
 import socket
 import struct
 from contextlib import suppress
@@ -12,6 +13,7 @@ from cryptography.x509 import Certificate, DNSName, ExtensionNotFound, SubjectAl
 from cryptography.x509.oid import NameOID
 from OpenSSL.SSL import Connection
 
+from alphapulse_relay.hub.credentials import credentials_of
 from alphapulse_relay.hub.cursor import Cursor
 from alphapulse_relay.protocol_v2.control import Subscribe
 
@@ -19,13 +21,10 @@ if TYPE_CHECKING:
     from alphapulse_relay.hub.account import Account
     from alphapulse_relay.hub.delivery import Delivery
 
-_CREDENTIALS = struct.Struct("iII")
-"""``struct ucred``: pid, uid, gid (unix(7), SO_PEERCRED)."""
 _SO_PEERGROUPS = 59
 """Option of a Unix socket by which the kernel tells the peer's supplementary groups (since Linux
 4.13, asm-generic/socket.h)."""
-_GROUPS_SIZE = 1024
-"""Bytes of these that Python asks for at most: 256 groups."""
+_libc = ctypes.CDLL(None)  # Python's own getsockopt gives 256 groups at most
 
 
 class Ending(StrEnum):
@@ -139,7 +138,8 @@ class Identity:
 
     ``pid``, ``uid``, ``gid``, all ``gids`` and ``program`` are those of the process that connected
     to a Unix socket; ``address`` is where another came from. ``certificate`` are the names in the
-    one that a TLS client has proved to be its own, None without one.
+    one that a TLS client has proved to be its own, None without one. ``gids`` is None where the
+    kernel does not tell them.
     """
 
     number: int
@@ -150,7 +150,7 @@ class Identity:
     program: str | None = None
     address: str | None = None
     certificate: tuple[str, ...] | None = None
-    gids: frozenset[int] = frozenset()
+    gids: frozenset[int] | None = frozenset()
 
     @property
     def fields(self) -> dict[str, Any]:
@@ -247,18 +247,27 @@ def identify(number: int, handle: object, address: object) -> Identity:
             names = certificate_names(handle.get_peer_certificate(as_cryptography=True))
             return Identity(number, "tls", address=where, certificate=names)
         return Identity(number, getattr(address, "type", "stream").lower(), address=where)
-    credentials = handle.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-    pid, uid, gid = _CREDENTIALS.unpack(credentials)
-    return Identity(number, "unix", pid, uid, gid, program_of(pid), gids=groups_of(handle) | {gid})
+    pid, uid, gid = credentials_of(handle)
+    groups = groups_of(handle)
+    gids = None if groups is None else groups | {gid}
+    return Identity(number, "unix", pid, uid, gid, program_of(pid), gids=gids)
 
 
-def groups_of(connected: socket.socket) -> frozenset[int]:
-    """Return the supplementary groups of who connected to a Unix socket; none if they are many."""
-    try:
-        groups = connected.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, _GROUPS_SIZE)
-    except OSError:
-        return frozenset()
-    return frozenset(number for (number,) in struct.iter_unpack("I", groups))
+def groups_of(connected: socket.socket) -> frozenset[int] | None:
+    """Return the supplementary groups of who connected to a Unix socket; None if not told."""
+    groups, size = ctypes.create_string_buffer(0), ctypes.c_uint(0)
+    # Without room for them the kernel only tells how many bytes they take.
+    if _ask_for_groups(connected, groups, size):
+        groups = ctypes.create_string_buffer(size.value)
+        if _ask_for_groups(connected, groups, size):
+            return None
+    return frozenset(number for (number,) in struct.iter_unpack("I", groups.raw))
+
+
+def _ask_for_groups(connected: socket.socket, groups: Any, size: Any) -> bool:
+    """Have groups written, and ``size`` set to their bytes; tell whether that failed."""
+    level, pointer = socket.SOL_SOCKET, ctypes.byref(size)
+    return bool(_libc.getsockopt(connected.fileno(), level, _SO_PEERGROUPS, groups, pointer))
 
 
 def program_of(pid: int) -> str:

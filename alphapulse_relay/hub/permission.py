@@ -6,12 +6,15 @@ Decides, and does nothing. Where the rules were written, and who keeps to them, 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from hmac import compare_digest
+from ipaddress import IPv4Address, ip_address, ip_network
 
 from alphapulse_relay.hub.peer import Identity
 from alphapulse_relay.protocol_v2.framing import Rules
 
 ANY_LABEL = "*"
 """What stands for one label of a certificate's name."""
+IPV6_PREFIX = 64
+"""Bits of an IPv6 address that a host cannot choose by itself (RFC 4862)."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,8 @@ class Rule:
         return (
             self.is_for_everybody
             or identity.uid in self.uids
-            or not self.gids.isdisjoint(identity.gids)
+            or identity.gid in self.gids
+            or not self.gids.isdisjoint(identity.gids or ())
             or any(map(self._matches_name, identity.certificate or ()))
             or self.has_token(tokens)
         )
@@ -80,7 +84,7 @@ class Rule:
         """Return whose limits count: one word for all connections of one identity.
 
         That is the user on this machine, the certificate's first name, or the token. Who has none
-        of these is known by the address alone.
+        of these is known by the address alone, as :func:`host_of` has it.
         """
         if self.has_token(tokens):
             return "token"
@@ -88,18 +92,27 @@ class Rule:
             return f"uid {identity.uid}"
         if identity.certificate:
             return f"certificate {identity.certificate[0]}"
-        return f"address {(identity.address or '').rpartition(':')[0]}"
+        return f"address {host_of(identity.address or '')}"
 
 
 @dataclass(frozen=True)
 class AccessRules:
-    """All rules, in order: the first that is for a peer decides. Who has none is not let in."""
+    """All rules, in order: the first that is for a peer decides. Who has none is not let in.
+
+    Nor is one whose groups are not known where it comes to a rule that is for groups: what is
+    behind that may allow more.
+    """
 
     rules: tuple[Rule, ...]
 
     def decide(self, identity: Identity, tokens: Sequence[str] = ()) -> Rule | None:
         """Return the rule for who that is, and came with these tokens; None if there is none."""
-        return next((rule for rule in self.rules if rule.matches(identity, tokens)), None)
+        for rule in self.rules:
+            if rule.matches(identity, tokens):
+                return rule
+            if rule.gids and identity.gids is None:
+                return None
+        return None
 
     @property
     def have_tokens(self) -> bool:
@@ -121,3 +134,23 @@ def is_like(name: str, pattern: str) -> bool:
         label == want or (want == ANY_LABEL and label != "")
         for label, want in zip(labels, wanted, strict=True)
     )
+
+
+def host_of(address: str) -> str:
+    """Return what of an address, with its port, is the same whatever address its host chooses.
+
+    All of loopback is this machine, whatever the family, and all that share an IPv6 prefix may be
+    one host. An IPv4 address may be written as one of IPv6 (RFC 4291, 2.5.5.2).
+    """
+    host = address.rpartition(":")[0]
+    try:
+        found = ip_address(host)
+    except ValueError:
+        return host or address
+    if not isinstance(found, IPv4Address):
+        found = found.ipv4_mapped or found
+    if found.is_loopback:
+        return "127.0.0.1"
+    if isinstance(found, IPv4Address):
+        return str(found)
+    return str(ip_network((int(found), IPV6_PREFIX), strict=False))

@@ -50,16 +50,16 @@ class UnixPort(unix.Port):
         return port
 
     def startListening(self) -> None:
-        """Listen, and bind before if that is not done.
+        """Accept, and bind and listen before if that is not done.
 
         Unlike ``unix.Port`` it never changes the permissions of a file that is there: the socket is
-        made with those that it is to have.
+        made with those that it is to have. On one that was passed in it does not call listen(2):
+        that would make this process the one that clients take for its own (SO_PEERCRED).
         """
         tcp._reservedFD.reserve()
         self.factory.doStart()  # type: ignore[union-attr]
         listening, self._preexistingSocket = self._preexistingSocket, None
         self.socket = listening or self._bound()
-        self.socket.listen(self.backlog)
         self.fileno = self.socket.fileno  # type: ignore[method-assign]
         self.connected = True
         self.numberAccepts = 100
@@ -70,6 +70,7 @@ class UnixPort(unix.Port):
         umask = os.umask(0o777 & ~self.mode)
         try:
             listening.bind(self._bindPath)
+            listening.listen(self.backlog)
         except OSError as error:
             listening.close()
             raise CannotListenError(None, self._bindPath, error) from error

@@ -120,7 +120,7 @@ class SignalRelayProtocol(MessageRunReceiver):
         may_subscribe = rule is None or rule.subscribe
         may_replay = rule is None or rule.may_replay
         if may_subscribe != self.subscribes or (self.cursor.replaying and not may_replay):
-            self.end(Ending.FORBIDDEN, build_farewell(ErrorCode.FORBIDDEN, CHANGED))
+            self.end(Ending.FORBIDDEN, build_farewell(ErrorCode.LEAVING, CHANGED))
         elif account is not self.account:
             self._take(account)
 

@@ -17,8 +17,7 @@ from alphapulse_relay.journal.format import data_size_of, index_size, slots
 class SlotPool:
     """Slots of ``size`` bytes together.
 
-    ``on_made`` is called when the next one is made, with whether that failed. With ``sync_cleared``
-    a used slot is a spare one on the disk too before it is used again.
+    ``on_made`` is called when the next one is made, with whether that failed.
     """
 
     def __init__(
@@ -27,8 +26,6 @@ class SlotPool:
         maker: Worker,
         size: int,
         on_made: Callable[[bool], None],
-        *,
-        sync_cleared: bool,
     ) -> None:
         self.data_size = data_size_of(size)
         """Bytes of a slot's file of messages."""
@@ -37,7 +34,6 @@ class SlotPool:
         """Bytes of both files."""
         self._disk, self._maker, self._size = disk, maker, size
         self._on_made = on_made
-        self._sync_cleared = sync_cleared
         self._slots: dict[int, Slot | None] = {}  # None: being made
         self._free: list[Slot] = []
         self._spare: Future[Slot] | None = None
@@ -156,7 +152,7 @@ class SlotPool:
 
     def _clear(self, slot: Slot, sync: bool) -> Slot:
         try:
-            self._disk.clear(slot, sync=self._sync_cleared)
+            self._disk.clear(slot)
             if sync:
                 self._disk.sync(slot)
         except OSError:

@@ -80,11 +80,6 @@ class Sync:
         return self._every == ALWAYS
 
     @property
-    def never(self) -> bool:
-        """Whether it is left to the kernel."""
-        return self._every is NEVER
-
-    @property
     def unsynced(self) -> int:
         """Bytes that are not known to be on the disk."""
         return self._head - self.synced

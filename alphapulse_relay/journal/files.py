@@ -17,6 +17,7 @@ from alphapulse_relay.journal.format import (
     index_path,
     index_size,
 )
+from alphapulse_relay.small_files import open_regular
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ def _whole_pages(size: int) -> int:
 
 def _header(path: Path) -> Header | None:
     try:
-        with path.open("rb") as file:
+        with open(path, "rb", opener=open_regular) as file:
             return Header.unpack(file.read(PAGE))
     except FileNotFoundError:
         return None
@@ -73,7 +74,7 @@ def _header(path: Path) -> Header | None:
 
 
 def _map_writable(path: Path, size: int) -> mmap.mmap:
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
+    descriptor = open_regular(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, FILE_MODE)
     try:
         present = os.fstat(descriptor).st_size
         if present < size:
@@ -85,9 +86,10 @@ def _map_writable(path: Path, size: int) -> mmap.mmap:
 
 def _map_private(path: Path, size: int) -> mmap.mmap:
     if _size(path) >= size:
-        with path.open("rb") as file:
+        with open(path, "rb", opener=open_regular) as file:
             return mmap.mmap(file.fileno(), size, access=mmap.ACCESS_COPY)
     memory = mmap.mmap(-1, size)
     if path.exists():
-        memory.write(path.read_bytes()[:size])
+        with open(path, "rb", opener=open_regular) as file:
+            memory.write(file.read(size))
     return memory

@@ -1,7 +1,8 @@
 """The files of a journal: names, headers and index records.
 
 A journal is a directory. ``epoch.json`` tells which journal it is. Each *segment* of the log is two
-files of fixed size, preallocated and used again when its messages are the oldest:
+files of fixed size, preallocated and used again when its messages are the oldest. That of messages
+is all zeros then, on the disk too, before anything is written:
 
 - ``0003.v2``: the messages, end to end, as they came on the wire; behind the room for them a
   trailer of one page that begins with the segment's header;
@@ -25,8 +26,9 @@ from typing import NamedTuple, Self
 
 from alphapulse_relay.protocol_v2.header import CHECKSUM_OFFSET, checksum
 from alphapulse_relay.protocol_v2.native import load
+from alphapulse_relay.small_files import read_small
 
-FORMAT = 1
+FORMAT = 2
 """Version of all that is told here."""
 MAGIC = b"V2SEGMNT"
 PAGE = 4096
@@ -43,10 +45,12 @@ SLOT_SIZE = 64 << 20
 """Bytes of a segment's two files at most. Larger ones would be given up in larger steps."""
 SLOTS = 8
 """Segments that a journal has at least: a small one has smaller ones."""
+EPOCH_MAX = 4096
+"""Bytes of ``epoch.json`` that are read: more than it ever has."""
 FILE_MODE = 0o640
 """Of all files: who may read what the relay has written is its group."""
 MARK_SIZE = 8
-"""Bytes at the start of each page of messages that are 0 before it is used."""
+"""Bytes at the start of a page of messages that tell by being 0 that it was not written."""
 UNKNOWN_ORIGIN = 0
 """Origin of what a damaged record covered: nobody's."""
 
@@ -141,15 +145,16 @@ def run_check(run: bytes | memoryview) -> int:
     """Return what a record keeps of its bytes, 0 if there are none.
 
     That is the run's checksum computed as a single message's is (protocol document, "Checksum"),
-    so without bytes 28-31, and those four bytes added (exclusive or). For one message with a right
-    checksum that is 0.
+    so without bytes 28-31, and those four bytes, rotated left by one bit, added (exclusive or). Not
+    rotated they would cancel out in a single message whose own checksum is right, and all such
+    messages would have the same check.
     """
     if _scan is not None:
         return int(_scan.check_run(run))
     if not run:
         return 0
-    (field,) = _U32.unpack_from(run, CHECKSUM_OFFSET)
-    return checksum(run) ^ int(field)
+    field: int = _U32.unpack_from(run, CHECKSUM_OFFSET)[0]
+    return checksum(run) ^ (field << 1 & 0xFFFFFFFF | field >> 31)
 
 
 def index_capacity(index_bytes: int) -> int:
@@ -218,7 +223,7 @@ class Epoch:
         """Read it; None if there is none. Raises :class:`FormatError`."""
         path = directory / EPOCH_FILE
         try:
-            content = json.loads(path.read_text("utf-8"))
+            content = json.loads(read_small(path, EPOCH_MAX).content)
             version = content.pop("format")
             if version != FORMAT:
                 raise FormatError(f"{path}: format {version}, this program knows {FORMAT}")
@@ -231,7 +236,7 @@ class Epoch:
     def write(self, directory: Path) -> None:
         """Write it, so that it appears whole, and is on the disk. Raises ``OSError``."""
         path, new = directory / EPOCH_FILE, directory / f"{EPOCH_FILE}.new"
-        with open(new, "w", encoding="utf-8", opener=_private) as file:
+        with open(make_file(new), "w", encoding="utf-8") as file:
             json.dump({"format": FORMAT, **asdict(self)}, file)
             file.flush()
             os.fsync(file.fileno())
@@ -239,9 +244,13 @@ class Epoch:
         sync_directory(directory)
 
 
-def _private(path: str, flags: int) -> int:
-    """Open as the journal's other files: for the relay's user and group."""
-    return os.open(path, flags, FILE_MODE)
+def make_file(path: Path) -> int:
+    """Make an empty file, and open it to read and write, in place of what has that name.
+
+    Raises ``OSError``.
+    """
+    path.unlink(missing_ok=True)  # what is there may be a link, or be waited for
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE)
 
 
 def sync_directory(directory: Path) -> None:

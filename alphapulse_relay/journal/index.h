@@ -17,6 +17,13 @@ typedef struct {
     size_t records, capacity;
 } index_place;
 
+/* What a record keeps of its bytes, as run_check of journal/format.py. */
+static inline uint32_t index_check(const uint8_t *run, size_t size) {
+    uint32_t field;
+    memcpy(&field, run + CHECKSUM_OFFSET, 4);
+    return crc32_message(run, size) ^ (field << 1 | field >> 31);
+}
+
 /* Write the next record, its check last: who reads it whole reads it right. Called after the bytes of
  * the run are where they belong; on the machines that this is built for stores are seen in order by
  * who comes after a kill, since that is the kernel. */
@@ -25,10 +32,8 @@ static inline void index_append(index_place *place, const uint8_t *run, size_t s
                                 uint64_t ordinal) {
     index_record *record =
         (index_record *)(place->memory + INDEX_PAGE) + place->records;
-    uint32_t field;
-    memcpy(&field, run + CHECKSUM_OFFSET, 4);
     index_record written = {position, (uint64_t)time, origin, ordinal, (uint32_t)size,
-                            (uint32_t)messages, crc32_message(run, size) ^ field, 0};
+                            (uint32_t)messages, index_check(run, size), 0};
     written.check = ~crc32_portable_update(~(uint32_t)place->epoch, (const uint8_t *)&written,
                                            sizeof written - 4);
     memcpy(record, &written, sizeof written - 4);

@@ -187,20 +187,20 @@ class Mender:
             verdict, stop = judge(self._data, offset, limit)
             if verdict in {Verdict.FALSE, Verdict.UNFRAMED}:
                 break
-            if verdict is Verdict.UNCHECKED and self._is_stale(offset, stop):
+            if verdict is Verdict.UNCHECKED and self._is_unwritten(offset, stop):
                 break
             if count and stop - start > RUN_MAX:
                 break
             offset, count = stop, count + 1
         return self._header.start + offset, count
 
-    def _is_stale(self, start: int, stop: int) -> bool:
-        """Whether bytes seem to be of earlier use: a page in them is marked as unused."""
+    def _is_unwritten(self, start: int, stop: int) -> bool:
+        """Whether bytes seem not to have reached the disk: a page in them begins with zeros."""
         if self._end is not None:
             return False
         first = -(-start // PAGE) * PAGE
-        unused = bytes(MARK_SIZE)
-        return any(self._data[at : at + MARK_SIZE] == unused for at in range(first, stop, PAGE))
+        zeros = bytes(MARK_SIZE)
+        return any(self._data[at : at + MARK_SIZE] == zeros for at in range(first, stop, PAGE))
 
     def _verify(self, numbers: Iterable[int]) -> None:
         """Compare the bytes of these records, and mark the ones that are damaged."""

@@ -70,7 +70,8 @@ def count_whole(data: bytes | memoryview, start: int, stop: int) -> int | None:
 def salvage(run: bytes) -> Salvage:
     """Find the messages of a damaged run that are good for certain: their own checksum fits.
 
-    Where framing is broken, it goes on at the next message whose checksum fits.
+    Where framing is broken, it goes on at the next message whose checksum fits. Where all are good
+    none is: they are not those that were there.
     """
     holes: list[tuple[int, int]] = []
     view, vain = memoryview(run), VAIN_MAX
@@ -86,6 +87,8 @@ def salvage(run: bytes) -> Salvage:
             start, vain = _next(run, start, vain)
     if hole < len(run):
         holes.append((hole, len(run)))
+    if run and not holes:
+        return Salvage(0, [(0, len(run))])
     return Salvage(good, holes)
 
 

@@ -83,7 +83,7 @@ def use(bytes method not None):
 
 
 def check_run(data):
-    """Return the checksum of a run as if it were one message, as ``journal.format.run_check``."""
+    """As ``journal.format.run_check``."""
     cdef Py_buffer view
     cdef const uint8_t *run
     cdef uint32_t crc = 0, field = 0
@@ -97,7 +97,7 @@ def check_run(data):
     PyBuffer_Release(&view)
     if 0 < size < 32:
         raise ValueError("a message has at least 32 bytes")
-    return crc ^ field
+    return crc ^ (field << 1 | field >> 31)
 
 
 cdef class CompiledSelector:

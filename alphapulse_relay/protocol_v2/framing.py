@@ -206,6 +206,8 @@ def _permission_fault(chunk: memoryview, start: int, domain: int, rules: Rules) 
     if domain not in rules.accepted_domains:
         return WireError(Rejection.DOMAIN, start, f"domain {domain}")
     if rules.may_domains is not None and domain not in rules.may_domains:
+        if not rules.may_domains:
+            return WireError(Rejection.FORBIDDEN, start, "this publisher may not publish")
         return WireError(Rejection.FORBIDDEN, start, f"domain {domain} is not this publisher's")
     if rules.may_sources is not None:
         version = chunk[start + _VERSION_OFFSET]

@@ -18,14 +18,11 @@ from twisted.web.http import SERVICE_UNAVAILABLE
 from twisted.web.server import Site
 from zope.interface import implementer, noLongerProvides
 
+from alphapulse_relay.descriptors import WEB_CONNECTIONS_MAX
 from alphapulse_relay.hub.factory import SignalRelayFactory
 from alphapulse_relay.hub.farewell import close_soon, identify_peer
 from alphapulse_relay.hub.peer import Refusal
 from alphapulse_relay.web.channel import Channel, Phase, plain_answer
-
-WEB_CONNECTIONS_MAX = 1000
-"""At a time: far more than people and programs that watch a relay, each a file descriptor and some
-10 KB of memory."""
 
 
 class Connection(ProtocolWrapper):

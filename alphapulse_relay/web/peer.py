@@ -7,14 +7,17 @@ browsers cost those who trade nothing, however much flows.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from alphapulse_relay.hub.account import RefusedError
 from alphapulse_relay.hub.delivery import Delivery
-from alphapulse_relay.hub.dialogue import RequestError
+from alphapulse_relay.hub.dialogue import NOTHING, RequestError
 from alphapulse_relay.hub.farewell import build_farewell
 from alphapulse_relay.hub.framed import FramedCursor
 from alphapulse_relay.hub.peer import Ending, Identity, State
 from alphapulse_relay.hub.protocol import SignalRelayProtocol
+from alphapulse_relay.protocol_v2.control import Subscribe
 from alphapulse_relay.protocol_v2.errors import Rejection, WireError
 from alphapulse_relay.protocol_v2.framing import Run
 
@@ -75,9 +78,22 @@ class WebSocketPeer(SignalRelayProtocol):
         if self.ended:
             return
         try:
-            self.dialogue().subscribe(self._visitor.query.asked)
+            self.dialogue().subscribe(self._wanted())
         except RequestError as error:
             self.end(Ending.REFUSED, build_farewell(error.code, str(error)))
+
+    def _wanted(self) -> Subscribe:
+        """Return what the query asks for: no messages where the visitor may only publish."""
+        asked, account = self._visitor.query.asked, self.account
+        if account is None or account.rule.subscribe or asked.types:
+            return asked
+        may_publish = self._visitor.may_publish and account.rule.may_publish
+        return replace(asked, types=NOTHING) if may_publish else asked
+
+    def _turn_away(self, error: RefusedError) -> None:
+        """Tell the visitor that it is not let in, and close."""
+        self.transport.reason = Ending.REFUSED
+        super()._turn_away(error)
 
     def identify(self) -> Identity:
         """Return who asked for the WebSocket."""

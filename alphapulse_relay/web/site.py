@@ -33,7 +33,7 @@ from alphapulse_relay.web.pages import (
 )
 from alphapulse_relay.web.rates import Rates
 from alphapulse_relay.web.signals import build_signals
-from alphapulse_relay.web.status import Status
+from alphapulse_relay.web.status import SettingsRead, Status
 
 PAGE = Path(__file__).parent / "page"
 """The files of the live page."""
@@ -98,7 +98,11 @@ class QuietSite(Site):
 
 
 def build_site(
-    hub: SignalRelayFactory, unready: Callable[[], str | None], access: Access, rates: Rates
+    hub: SignalRelayFactory,
+    unready: Callable[[], str | None],
+    access: Access,
+    rates: Rates,
+    settings: SettingsRead,
 ) -> Connections:
     """Return what serves the side port's connections.
 
@@ -110,7 +114,7 @@ def build_site(
     root.putChild(b"healthz", Page(lambda _: b"alive\n", PLAIN))
     root.putChild(b"readyz", Page(partial(_readiness, unready), PLAIN))
     root.putChild(b"metrics", Page(_metrics(hub, unready), PLAIN))
-    root.putChild(b"api", _api(hub, unready, rates))
+    root.putChild(b"api", _api(Status(hub, settings), unready, rates))
     root.putChild(b"signals", build_signals(hub, access))
     return Connections(QuietSite(root, hub, access), hub)
 
@@ -137,8 +141,7 @@ def plotly() -> IResource:
     )
 
 
-def _api(hub: SignalRelayFactory, unready: Callable[[], str | None], rates: Rates) -> Directory:
-    status = Status(hub)
+def _api(status: Status, unready: Callable[[], str | None], rates: Rates) -> Directory:
     layouts = json.dumps(describe_layouts(SignalTable.builtin())).encode()
 
     def status_document() -> bytes:

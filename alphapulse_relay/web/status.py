@@ -6,6 +6,7 @@ Its shape is told in ``docs/operations.md``; keys are only ever added.
 import os
 import pwd
 import time
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
@@ -20,11 +21,23 @@ USERS_KEPT = 1000
 """Users whose names are remembered: to look one up may take a question over the network."""
 
 
+@dataclass
+class SettingsRead:
+    """When the settings in force were read, in seconds since the epoch.
+
+    ``restart`` names the options that have other values by then, which need a restart.
+    """
+
+    at: float = field(default_factory=time.time)
+    restart: list[str] = field(default_factory=list)
+
+
 class Status:
     """Describes a hub. The relay counts as started when this is made."""
 
-    def __init__(self, hub: SignalRelayFactory) -> None:
+    def __init__(self, hub: SignalRelayFactory, settings: SettingsRead) -> None:
         self._hub = hub
+        self._settings = settings
         self._started_at = time.time()
         self._started = hub.clock.seconds()
 
@@ -39,6 +52,7 @@ class Status:
             "started_at": self._started_at,
             "uptime_seconds": now - self._started,
             "ready": ready,
+            "settings": {"read_at": self._settings.at, "restart": self._settings.restart},
             "counters": _counters(hub),
             "log": _log(hub),
             "journal": _journal(hub),

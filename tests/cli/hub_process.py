@@ -18,7 +18,7 @@ def main(path: str, max_peers: str) -> None:
     observer = textFileLogObserver(sys.stdout)
     globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False)
     factory = SignalRelayFactory(
-        reactor, Rules(), MemoryStorage(64 << 20), hold=1.0, max_peers=int(max_peers)
+        reactor, Rules(aside=True), MemoryStorage(64 << 20), hold=1.0, max_peers=int(max_peers)
     )
     factory.open()
     RelayPort(path.encode(), factory, LISTEN_BACKLOG, 0o660, reactor).startListening()

@@ -76,14 +76,33 @@ def test_a_peer_goes_by_the_name_that_it_gave_itself():
     assert "publisher" not in row
 
 
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_who_it_is_by_rule_and_certificate(width):
+    content = document(2.0)
+    assert not any(word in text(width) for word in ("rule", "certificate"))
+    content["peers"][0] |= {"rule": "desk-" * 4, "certificate": ["a.example", "b.example"] * 4}
+    lines = text(width, Snapshot.read(content)).splitlines()
+    assert max(map(len, lines)) <= width
+    if width >= 80:
+        assert any("rule" in line and "cert" in line for line in lines)
+        assert any("desk" in line and "a." in line and "1000" in line for line in lines)
+
+
+def test_who_was_refused():
+    content = document()
+    content["counters"]["connections"]["refused"] = {"forbidden": 3, "tls": 0}
+    assert "\nrefused 3 (forbidden 3)\n" in text(80, Snapshot.read(content))
+    assert "\nrefused 0\n" in text(80)
+
+
 def test_replaying_is_a_state():
     content = document(2.0)
     content["peers"][0] |= {"state": "behind", "replaying": True}
     first, second = (
         line for line in text(80, Snapshot.read(content)).splitlines() if "publisher" in line
     )
-    assert first.split()[2] == "replaying"
-    assert second.split()[2] == "live"
+    assert first.split()[3] == "replaying"
+    assert second.split()[3] == "live"
 
 
 def journal_lines(**journal: object) -> list[str]:

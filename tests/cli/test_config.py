@@ -90,6 +90,16 @@ class TestCheck:
         assert [line.split()[1] for line in lines] == ["--domains", "--hold", "--listen"]
         assert all(f"(from {tmp_path}/relay.toml)" in line for line in lines)
 
+    def test_a_line_for_each(self, tmp_path: Path) -> None:
+        content = (
+            "hodl = 1\nhold = -4\nmax-peers = 0\nfsync = [1]\n"
+            '[[access]]\nname = "a"\nuid = []\n[[access]]\nname = "b"\npublish = 3\n'
+        )
+        told = self.check(tmp_path, content).stderr
+        for text in ("access]] 1", "access]] 2", "hodl", "--hold", "--max-peers", "--fsync"):
+            assert told.count(text) == 1
+        assert told.count("\n") == 6
+
     @pytest.mark.parametrize(
         ("content", "told"),
         [

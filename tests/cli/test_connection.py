@@ -2,6 +2,7 @@
 
 import os
 import socket
+import threading
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from alphapulse_relay.cli.connection import closed, connect
 from alphapulse_relay.cli.words import Failure
 from alphapulse_relay.protocol_v2.control import ErrorMessage
-from tests.cli.conftest import run
+from tests.cli.conftest import PATIENCE, run
 from tests.client.tls_relay import TLSRelay
 
 
@@ -40,6 +41,13 @@ def test_connects(path, listener):
 
 def test_nothing_there(path):
     assert message(path).startswith(f"no relay: there is no socket {path}: start one with ")
+
+
+@pytest.mark.parametrize("name", ["127.0.0.1:7843", "relay.example:7843"])
+def test_port_without_a_scheme(name):
+    assert message(name) == (
+        f"no relay: there is no socket {name}: a port is --connect tls:{name} or tcp:{name}"
+    )
 
 
 def test_no_directory_there(path):
@@ -161,6 +169,20 @@ class TestConnect:
 
 
 class TestTLS:
+    @pytest.mark.parametrize("command", [["tail"], ["send", "--type", "22"]])
+    def test_is_not_asked_for(self, command):
+        def serve() -> None:
+            with listening.accept()[0] as accepted:
+                accepted.recv(1)
+
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            serving = threading.Thread(target=serve)
+            serving.start()
+            done = run(*command, "--connect", f"tcp:127.0.0.1:{listening.getsockname()[1]}")
+            serving.join(PATIENCE)
+        assert done.returncode == 1
+        assert b"it may encrypt: name it with tls:HOST:PORT then\n" in done.stderr
+
     def test_another_name(self, tmp_path):
         with TLSRelay(tmp_path, lambda connection: None) as relay:
             done = run("tail", "--connect", relay.address(name="other.example"))
@@ -168,6 +190,7 @@ class TestTLS:
         assert done.stderr.decode().startswith(
             f"signal-relay: what listens at 127.0.0.1:{relay.port} is not other.example: Hostname"
         )
+        assert b"'other.example': see ca= and name= of --connect" in done.stderr
         assert done.stderr.count(b"\n") == 1
 
     def test_not_let_in(self, tmp_path):

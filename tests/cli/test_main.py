@@ -45,8 +45,11 @@ def test_rooms_that_are_not_its_business_are_not_imported():
         "alphapulse_relay",
         "alphapulse_relay.cli",
         "alphapulse_relay.client",
+        "alphapulse_relay.descriptors",
         "alphapulse_relay.journal",
         "alphapulse_relay.protocol_v2",
+        "alphapulse_relay.safe_path",
+        "alphapulse_relay.small_files",
     }
 
 

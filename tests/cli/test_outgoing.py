@@ -14,6 +14,7 @@ from alphapulse_relay.protocol_v2.header import Header, build_message, checksum
 from alphapulse_relay.protocol_v2.tlv import build_tlv
 from tests.cli.conftest import SAMPLES
 
+MESSAGE = build_message(bytes(100), source=1, sequence=1, timestamp=1)
 FRAMED = {
     "arbitrage.v2": 1000, "mixed.v2": 1000, "legacy.v2": 1005, "empty-payload.v2": 10,
     "bad-checksum.v2": 21, "bad-domain.v2": 21, "bad-tlv.v2": 21, "wrong-type.v2": 21,
@@ -122,3 +123,18 @@ class TestBuilt:
         for _ in pieces:
             order.append("made")  # noqa: PERF401 (the turns go into the same list)
         assert order == ["turn", "made", "turn", "made"]
+
+
+@pytest.mark.parametrize("turn", [None, lambda: None], ids=["as it comes", "paced"])
+@pytest.mark.parametrize(
+    ("content", "whole"),
+    [
+        ([MESSAGE], True),
+        ([MESSAGE[:40], MESSAGE[40:]], True),
+        ([MESSAGE + MESSAGE[:40]], False),
+        ([MESSAGE + b"nonsense" * 9, MESSAGE], False),
+    ],
+    ids=["whole", "in two", "torn", "broken"],
+)
+def test_whether_it_ends_where_a_message_does(content, whole, turn):
+    assert list(file_pieces("name", content, turn))[-1].whole is whole

@@ -10,14 +10,26 @@ import pytest
 
 from alphapulse_relay.cli.publisher import Publisher
 from alphapulse_relay.cli.words import Failure
-from alphapulse_relay.protocol_v2.control import ErrorCode, build_error
+from alphapulse_relay.client.core import NOTHING
+from alphapulse_relay.protocol_v2.control import (
+    ErrorCode,
+    Heartbeat,
+    SequenceSync,
+    Subscribe,
+    SyncState,
+    build_control,
+    build_error,
+    parse_control,
+)
 from alphapulse_relay.protocol_v2.header import build_message
 from tests.cli.conftest import PATIENCE
 
 MESSAGE = build_message(bytes(1000), source=1, sequence=1, timestamp=1)
 ERROR = build_error(ErrorCode.BROKEN_STREAM, "magic at byte 7", timestamp=1)
+SYNC = build_control(SequenceSync(1, 0, SyncState.LIVE), timestamp=1)
+ALIVE = build_control(Heartbeat(1, 0), timestamp=1)
 TOLD = "the relay closed the connection: magic at byte 7"
-NOT_TOLD = "the relay closed the connection: it had not read everything"
+NOT_TOLD = "the relay closed the connection: it may not have read everything"
 
 
 @pytest.fixture
@@ -105,6 +117,90 @@ class TestError:
 
     def test_at_the_end(self, publisher):
         assert failure(publisher.finish) == TOLD
+
+
+class TestDropped:
+    """The relay goes on, and tells what it has not taken."""
+
+    @pytest.fixture(autouse=True)
+    def asked(self, publisher, relay):
+        publisher.ask_for_errors()
+        assert parse_control(relay.recv(5000)) == Subscribe(types=NOTHING)
+
+    @pytest.mark.parametrize("code", [ErrorCode.FORBIDDEN, ErrorCode.MALFORMED])
+    def test_first_is_told_at_the_end(self, publisher, relay, code):
+        errors = [build_error(code, text, timestamp=1) for text in ("the first", "the second")]
+        relay.sendall(b"".join([SYNC, *errors, ALIVE]))
+
+        def serve() -> None:
+            while relay.recv(5000):
+                pass
+            relay.close()
+
+        serving = threading.Thread(target=serve)
+        serving.start()
+        assert failure(publisher.finish) == "the relay has dropped messages, first: the first"
+        serving.join(PATIENCE)
+
+    def test_refused_at_once(self, publisher, relay):
+        relay.sendall(build_error(ErrorCode.FORBIDDEN, "refused: forbidden", timestamp=1))
+        relay.close()
+        told = "the relay closed the connection: refused: forbidden"
+        assert failure(publisher.finish) == told
+
+    def test_relay_leaves(self, publisher, relay):
+        relay.sendall(SYNC + build_error(ErrorCode.LEAVING, "connect again", timestamp=1))
+        relay.close()
+        told = "the relay closed the connection: it leaves, and is as a rule back at once"
+        assert failure(publisher.wait_until, time.monotonic() + PATIENCE) == told
+
+    def test_nothing_is_dropped(self, publisher, relay):
+        def serve() -> None:
+            relay.sendall(SYNC)
+            assert isinstance(parse_control(relay.recv(5000)), Heartbeat)
+            relay.sendall(ALIVE)
+            assert relay.recv(5000) == b""
+            relay.close()
+
+        serving = threading.Thread(target=serve)
+        serving.start()
+        publisher.finish()
+        serving.join(PATIENCE)
+
+    def test_ends_before_it_has_read_everything(self, publisher, relay):
+        relay.sendall(SYNC)
+        relay.shutdown(socket.SHUT_WR)
+        assert failure(publisher.finish) == NOT_TOLD
+
+    def test_nothing_is_put_into_a_torn_message(self, publisher, relay):
+        relay.sendall(SYNC)
+        relay.shutdown(socket.SHUT_WR)
+        publisher.send(MESSAGE[:100])
+        publisher.finish(whole=False)
+        assert relay.recv(5000) == MESSAGE[:100]
+
+    @pytest.mark.parametrize("answer", [b"", MESSAGE], ids=["nothing", "what others publish"])
+    def test_what_is_no_relay_of_this_kind(self, publisher, relay, answer, monkeypatch):
+        monkeypatch.setattr("alphapulse_relay.cli.publisher.ANSWER_SECONDS", 0.01)
+        publisher.ask_for_errors()
+        relay.sendall(answer)
+        relay.recv(5000)
+
+        def serve() -> None:
+            assert relay.recv(5000) == b""
+            relay.close()
+
+        serving = threading.Thread(target=serve)
+        serving.start()
+        publisher.finish()
+        serving.join(PATIENCE)
+
+
+def test_what_encrypts(publisher, relay):
+    relay.sendall(bytes.fromhex("15030100020246"))
+    assert failure(publisher.wait_until, time.monotonic()) == (
+        "what listens there encrypts: name it with tls:HOST:PORT, not tcp:HOST:PORT"
+    )
 
 
 def test_error_and_unread_bytes(publisher, relay):

@@ -67,12 +67,29 @@ class TestForgiving:
         assert settings.hold == 3
         assert [each.option for each in problems] == ["config"]
 
-    def test_file_whose_value_is_of_no_use(self, tmp_path: Path) -> None:
+    def test_what_is_good_in_a_file_counts(self, tmp_path: Path) -> None:
         config = tmp_path / "relay.toml"
-        config.write_text("hold = [1]\nmax-peers = 7\n")
+        config.write_text(
+            'hold = [1]\nhodl = 2\nmax-peers = 0\nsocket-mode = "666"\nweb = "tcp:9786"\n'
+            '[[access]]\nname = "desk"\nuid = ["nobody-has-this"]\n'
+            '[[access]]\nname = "others"\n'
+        )
         settings, problems = forgiving_settings({"config": str(config)}, {})
-        assert settings == settings_from({}, {})
-        assert [each.status for each in problems] == [os.EX_CONFIG]
+        assert (settings.socket_mode, settings.web) == (0o666, "tcp:9786")
+        assert (settings.hold, settings.max_peers) == (1, 10_000)
+        assert settings.access
+        assert [rule.name for rule in settings.access.rules] == ["others"]
+        assert [each.status for each in problems] == [os.EX_CONFIG] * 4
+        told = ("[[access]] 1 (desk), uid", "--hold", "unknown key 'hodl'", "--max-peers")
+        assert all(text in str(each) for text, each in zip(told, problems, strict=True))
+
+    def test_rules_that_are_all_wrong_are_rules(self, tmp_path: Path) -> None:
+        config = tmp_path / "relay.toml"
+        config.write_text("[[access]]\nuid = [0]\n")
+        settings, (problem,) = forgiving_settings({"config": str(config)}, {})
+        assert settings.access
+        assert settings.access.rules == ()
+        assert problem.also == ("access",)
 
     @pytest.mark.parametrize("size", ["64M", "900M"])
     def test_what_does_not_fit_together(self, size: str) -> None:
@@ -81,3 +98,14 @@ class TestForgiving:
         assert {each.option for each in problems} <= {"backlog", "journal-size"}
         assert problems
         assert settings.backlog == 64 << 20
+
+    def test_what_does_not_fit_with_a_default_takes_nothing_else_along(self) -> None:
+        flags = {"max-message": "900M", "hold": "3", "socket": "/run/x.sock"}
+        settings, problems = forgiving_settings(flags, {"SIGNAL_RELAY_DOMAINS": "3"})
+        assert settings == settings_from({"hold": "3", "socket": "/run/x.sock", "domains": "3"}, {})
+        assert [each.option for each in problems] == ["backlog"]
+
+    def test_an_abstract_socket_that_is_of_no_use(self) -> None:
+        settings, problems = forgiving_settings({"socket": "@x", "hold": "3"}, {})
+        assert settings == settings_from({"hold": "3"}, {})
+        assert [each.option for each in problems] == ["socket"]

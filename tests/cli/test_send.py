@@ -58,8 +58,13 @@ class TestFiles:
         record.write_bytes(first_messages(relay, 1005, sample("legacy.v2")))
         assert first_messages(relay, 1005, str(record)) == record.read_bytes()
 
-    def test_messages_that_are_dropped_are_no_error(self, relay):
-        assert relay.run("send", sample("bad-checksum.v2")).returncode == 0
+    def test_messages_that_are_dropped(self, relay):
+        done = relay.run("send", sample("bad-checksum.v2"))
+        account, error = done.stderr.decode().splitlines()
+        assert done.returncode == 1
+        assert account.startswith("signal-relay: sent 21 messages")
+        told = "signal-relay: the relay has dropped messages, first: checksum at byte 2096: "
+        assert error.startswith(told)
 
     def test_torn_message_is_warned_of(self, relay):
         done = relay.run("send", sample("truncated.v2"))

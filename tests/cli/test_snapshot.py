@@ -3,10 +3,12 @@
 import math
 import socket
 import threading
+import time
+from contextlib import suppress
 
 import pytest
 
-from alphapulse_relay.cli.snapshot import Snapshot, fetch, look, status_url
+from alphapulse_relay.cli.snapshot import Silence, Snapshot, fetch, look, status_url
 from alphapulse_relay.cli.words import Failure
 from tests.cli.side_port import document, ok, side_port
 
@@ -130,6 +132,35 @@ def test_nothing_answers():
         with pytest.raises(Failure) as raised:
             fetch(url)
     assert raised.value.message.startswith(f"no answer from {url}: Connection refused: ")
+
+
+def test_somebody_is_silent(monkeypatch):
+    monkeypatch.setattr("alphapulse_relay.cli.snapshot.TIMEOUT", 0.05)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = f"http://127.0.0.1:{server.getsockname()[1]}"
+        with pytest.raises(Silence, match="not all of it within 0 s"):
+            fetch(url)
+
+
+def test_an_answer_a_byte_at_a_time(monkeypatch):
+    monkeypatch.setattr("alphapulse_relay.cli.snapshot.TIMEOUT", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = f"http://127.0.0.1:{server.getsockname()[1]}"
+
+        def serve() -> None:
+            server.settimeout(5)
+            accepted, _ = server.accept()
+            with accepted, suppress(OSError):
+                accepted.sendall(b"HTTP/1.0 200 OK\r\n\r\n{")
+                for _ in range(250):
+                    accepted.sendall(b" ")
+                    time.sleep(0.02)
+
+        serving = threading.Thread(target=serve)
+        serving.start()
+        with pytest.raises(Silence, match="not all of it within 0 s"):
+            fetch(url)
+        serving.join()
 
 
 def test_somebody_closes_without_an_answer():

@@ -20,10 +20,11 @@ from alphapulse_relay.client.bookmark import (
     load_bookmark,
     save_bookmark,
 )
-from alphapulse_relay.protocol_v2.control import Subscribe
+from alphapulse_relay.protocol_v2.control import ErrorCode, Subscribe, build_error
 from alphapulse_relay.protocol_v2.framing import split
 from alphapulse_relay.protocol_v2.header import Header
 from tests.cli.conftest import COMMAND, PATIENCE, SAMPLES, process, read_until, run
+from tests.client.scripted import Connection, ScriptedRelay
 from tests.support import Relay, messages
 
 MESSAGES = {"arbitrage.v2": 1000, "mixed.v2": 1000, "legacy.v2": 1005, "empty-payload.v2": 10}
@@ -134,6 +135,45 @@ class TestEnd:
         assert (tail.returncode, out) == (1, b"")
         assert err.startswith(b"signal-relay: the relay closed the connection: it is gone, or ")
         assert err.count(b"\n") == 1
+
+    @pytest.mark.parametrize(
+        ("said", "told"),
+        [
+            (b"", "the relay closed the connection: it is gone, or this consumer did not keep up"),
+            (b"HTTP/1.1", "what comes is not Protocol V2: magic at byte 0"),
+            (bytes.fromhex("15030100020246"), "what listens there encrypts: name it with tls:HOST"),
+            (
+                build_error(ErrorCode.FORBIDDEN, "no messages", timestamp=1),
+                "the relay says: no messages (error 8)",
+            ),
+            (
+                build_error(ErrorCode.LEAVING, "connect again", timestamp=1),
+                "the relay closed the connection: it leaves, and is as a rule back at once",
+            ),
+        ],
+        ids=["nothing", "something else", "encrypts", "forbidden", "leaves"],
+    )
+    def test_what_is_told(self, short_path, said, told):
+        def script(connection: Connection) -> None:
+            assert connection.subscribe() == Subscribe()
+            connection.send(said)
+
+        path = short_path / "s"
+        with ScriptedRelay(path, script):
+            done = run("tail", "--socket", str(path))
+        assert (done.returncode, done.stdout, done.stderr.count(b"\n")) == (1, b"", 1)
+        assert told in done.stderr.decode()
+
+    def test_what_is_no_relay_of_this_kind(self, short_path):
+        path, sent = short_path / "s", sample("arbitrage.v2")
+
+        def script(connection: Connection) -> None:
+            connection.subscribe()
+            connection.send(sent)
+
+        with ScriptedRelay(path, script):
+            done = run("tail", "--raw", "--socket", str(path))
+        assert (done.returncode, done.stdout) == (1, sent)
 
     def test_relay_refuses_and_tells_why(self, start_relay):
         done = start_relay(max_peers=0).run("tail")

@@ -131,6 +131,17 @@ class TestTrust:
         with relay, pytest.raises(CertificateError, match=f"is not relay.example: {why}"):
             opened(relay.address())
 
+    def test_full_stop_of_openssl_s_is_left_out(self, tmp_path):
+        with TLSRelay(tmp_path, nothing) as relay, pytest.raises(CertificateError) as wrong:
+            opened(relay.address(name="other.example"))
+        assert str(wrong.value).endswith("not valid for 'other.example'")
+
+    def test_is_not_where_nothing_answers(self):
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            address = parse_address(f"tls:127.0.0.1:{listening.getsockname()[1]}")
+            with pytest.raises(TimeoutError, match="no answer in TLS: does that port encrypt"):
+                open_connection(address, None, 0.05)
+
     def test_is_not_in_another_authority(self, tmp_path):
         other = Authority(tmp_path, "other")
         with (

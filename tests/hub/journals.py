@@ -98,9 +98,9 @@ class FakeDisk(Disk):
         self._called("make", number)
         return super().make(number, data_size, index_size)
 
-    def clear(self, slot: Slot, *, sync: bool) -> None:
+    def clear(self, slot: Slot) -> None:
         self._called("clear", slot.number)
-        super().clear(slot, sync=sync)
+        super().clear(slot)
 
     def sync(self, slot: Slot, span: Span | None = None) -> None:
         self._called("sync", slot.number)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from alphapulse_relay.hub import account
 from alphapulse_relay.hub.dialogue import HEARTBEAT_SECONDS, NOTHING
 from alphapulse_relay.hub.peer import Ending, Identity, Refusal, State
 from alphapulse_relay.hub.permission import AccessRules, Rule
@@ -15,18 +16,21 @@ from alphapulse_relay.protocol_v2.control import (
     Ack,
     ErrorCode,
     ErrorMessage,
+    Gap,
+    GapReason,
     Heartbeat,
     RecoveryRequest,
     SequenceSync,
     Start,
     Subscribe,
+    SyncState,
     Wish,
     parse_error,
 )
 from alphapulse_relay.protocol_v2.errors import Rejection
 from alphapulse_relay.protocol_v2.framing import Level, Rules
 from alphapulse_relay.protocol_v2.header import build_message
-from tests.hub.control import RULES, control, data, said
+from tests.hub.control import RULES, control, data, read, said
 from tests.hub.fakes import WINDOW, Client, Events, Hub, message, messages
 
 TRADER, DESK = 1001, 1002
@@ -253,7 +257,7 @@ class TestGettingNothing:
         other.send(message(number=2))
         trader.send(message(number=7, source=21))
         assert [each for each in said(trader) if isinstance(each, Ack)] == [Ack(21, 7, 192)]
-        hub.clock.advance(HEARTBEAT_SECONDS)
+        hub.clock.pump([HEARTBEAT_SECONDS] * 2)
         assert isinstance(said(trader)[-1], Heartbeat)
         assert data(trader) == []
 
@@ -293,6 +297,35 @@ class TestGettingNothing:
                 trader.send(control(RecoveryRequest(20, number, 1, 5)))
         assert hub.counters.ended[Ending.UNREAD] == 1
 
+    def test_answers_are_signs_of_life(self, hub: Hub) -> None:
+        trader = connect(hub)
+        wishes = Wish.ACKNOWLEDGE | Wish.HEARTBEATS
+        trader.send(control(Subscribe(wishes, types=NOTHING)))
+        for number in range(3):
+            hub.clock.advance(HEARTBEAT_SECONDS / 2)
+            trader.send(message(number=number))
+            hub.clock.advance(HEARTBEAT_SECONDS / 2)
+        assert not [each for each in said(trader) if isinstance(each, Heartbeat)]
+        for count in (1, 2):
+            hub.clock.advance(HEARTBEAT_SECONDS)
+            assert len([each for each in said(trader) if isinstance(each, Heartbeat)]) == count
+
+    def test_the_relay_leaves_when_it_has_its_acknowledgements(self, hub: Hub) -> None:
+        trader = connect(hub)
+        trader.send(control(Subscribe(Wish.ACKNOWLEDGE, types=NOTHING)))
+        trader.transport.room = 0
+        trader.send(message(number=7))
+        drain = hub.drain()
+        drain.look()
+        assert not trader.closed
+        trader.take()
+        drain.look()
+        _, ack, error = said(trader)
+        assert ack == Ack(20, 7, 64)
+        assert isinstance(error, ErrorMessage)
+        assert error.code == ErrorCode.LEAVING
+        assert hub.counters.ended[Ending.SHUTDOWN] == 1
+
     def test_the_relay_leaves_without_waiting_for_it(self, hub: Hub) -> None:
         connect(hub, room=0)
         connect(hub, DESK).send(message())
@@ -309,14 +342,59 @@ class TestHistory:
         connect(hub, DESK).send(*messages(5, first=1))
         return hub
 
-    @pytest.mark.parametrize("start", [Start.POSITION, Start.TIME, Start.LAST])
-    def test_it_gets_none(self, hub: Hub, start: Start) -> None:
+    @pytest.mark.parametrize(
+        ("wish", "start"),
+        [
+            (Wish.STOP_AT_HEAD, Start.POSITION),
+            (Wish.POSITIONS, Start.TIME),
+            (Wish.POSITIONS, Start.LAST),
+        ],
+    )
+    def test_it_gets_none(self, hub: Hub, wish: Wish, start: Start) -> None:
         trader = connect(hub)
-        trader.send(control(Subscribe(Wish.POSITIONS, start, 1)))
+        trader.send(control(Subscribe(wish, start, 1)))
         (error,) = said(trader)
         assert error == ErrorMessage(ErrorCode.FORBIDDEN, "the access rules give you no history")
         assert data(trader) == []
         assert hub.counters.dropped[Rejection.CONTROL] == 1
+
+    def test_a_bookmark_goes_on_at_the_head_and_what_is_between_is_named(self, hub: Hub) -> None:
+        trader, epoch = connect(hub), hub.factory.log.epoch
+        trader.send(control(Subscribe(Wish.POSITIONS, Start.POSITION, 128, epoch)))
+        hub.clients[0].send(new := message(number=6))
+        assert read(trader.received) == [
+            Gap(epoch, 128, 320, GapReason.RETENTION),
+            SequenceSync(epoch, 320, SyncState.LIVE),
+            new,
+            SequenceSync(epoch, 384, SyncState.LIVE),
+        ]
+        assert hub.counters.dropped[Rejection.CONTROL] == 0
+
+    def test_a_bookmark_at_the_head_misses_nothing(self, hub: Hub) -> None:
+        trader, epoch = connect(hub), hub.factory.log.epoch
+        trader.send(control(Subscribe(Wish.POSITIONS, Start.POSITION, 320, epoch)))
+        assert said(trader) == [SequenceSync(epoch, 320, SyncState.LIVE)]
+
+    @pytest.mark.parametrize(
+        ("position", "other", "code"),
+        [(128, 1, ErrorCode.WRONG_EPOCH), (321, 0, ErrorCode.NOT_KEPT)],
+    )
+    def test_a_bookmark_into_another_journal_is_refused(
+        self, hub: Hub, position: int, other: int, code: ErrorCode
+    ) -> None:
+        trader, epoch = connect(hub), hub.factory.log.epoch
+        trader.send(control(Subscribe(Wish(0), Start.POSITION, position, epoch + other)))
+        (error,) = said(trader)
+        assert isinstance(error, ErrorMessage)
+        assert error.code == code
+
+    def test_who_wants_nothing_misses_nothing(self, make_hub: MakeHub) -> None:
+        hub = make_hub(rules=RULES)
+        hub.factory.access = for_trader(subscribe=False)
+        connect(hub, DESK).send(message())
+        trader, epoch = connect(hub), hub.factory.log.epoch
+        trader.send(control(Subscribe(Wish(0), Start.POSITION, 0, types=NOTHING)))
+        assert said(trader) == [SequenceSync(epoch, 64, SyncState.LIVE)]
 
     def test_nor_anything_again(self, hub: Hub) -> None:
         trader = connect(hub)
@@ -443,7 +521,12 @@ class TestLimits:
         assert not trader.held
         assert not trader.protocol.limited
 
-    def test_idle_accounts_are_forgotten(self, hub: Hub) -> None:
+    def test_idle_accounts_are_forgotten(
+        self, make_hub: MakeHub, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(account, "IDLE_MAX", 1)
+        hub = make_hub(rules=RULES)
+        hub.factory.access = for_trader(messages_per_second=10)
         accounts = hub.factory.accounts._accounts
         trader = connect(hub)
         trader.send(*messages(10))
@@ -453,6 +536,24 @@ class TestLimits:
         hub.clock.advance(1.1)
         connect(hub, 6)
         assert len(accounts) == 2
+
+    def test_many_identities_are_looked_at_a_few_times_each(
+        self, make_hub: MakeHub, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        hub = make_hub(rules=RULES, max_peers=2000)
+        hub.factory.access = rules(Rule("all"))
+        looks = []
+
+        class Watched(account.Account):
+            @property
+            def idle(self) -> bool:
+                looks.append(self)
+                return super().idle
+
+        monkeypatch.setattr(account, "Account", Watched)
+        for uid in range(1000):
+            connect(hub, uid)
+        assert len(looks) < 3000
 
 
 class TestOtherRules:
@@ -495,13 +596,54 @@ class TestOtherRules:
         hub = make_hub(rules=RULES)
         hub.factory.access = for_trader(messages_per_second=1)
         trader = connect(hub)
-        trader.send(*messages(100))
+        trader.send(*messages(101))
         assert trader.held
         hub.factory.access = for_trader(messages_per_second=50)
+        hub.clock.advance(1.9)
+        assert trader.held  # what is owed is so by any limit
+        hub.clock.advance(0.2)
         assert not trader.held
+        hub.clock.advance(1)
         trader.send(*messages(51))
         assert trader.held
         hub.factory.access = None
+        assert not trader.held
+
+    def test_what_is_owed_stays_so_whatever_else_of_the_rule_changes(
+        self, make_hub: MakeHub
+    ) -> None:
+        hub = make_hub(rules=RULES)
+        hub.factory.access = for_trader(messages_per_second=10)
+        trader = connect(hub)
+        trader.send(*messages(30))
+        trader.lose()
+        for sources in ({20}, {20, 21}):
+            hub.factory.access = for_trader(messages_per_second=10, sources=frozenset(sources))
+        again = connect(hub)
+        assert again.held
+        hub.clock.advance(1.9)
+        assert again.held
+        hub.clock.advance(0.2)
+        assert not again.held
+
+    def test_all_connections_count_by_the_changed_rule(self, make_hub: MakeHub) -> None:
+        hub = make_hub(rules=RULES)
+        hub.factory.access = for_trader(messages_per_second=10)
+        first, second = connect(hub), connect(hub)
+        first.send(*messages(20))
+        hub.factory.access = for_trader(messages_per_second=20, connections=2)
+        assert refusal(connect(hub)).code == ErrorCode.TOO_MANY_PEERS
+        assert hub.factory.accounts.held == 2
+        hub.clock.advance(0.6)
+        assert not any(each.held for each in (first, second))
+
+    def test_another_rule_s_limit_is_another_s(self, make_hub: MakeHub) -> None:
+        hub = make_hub(rules=RULES)
+        hub.factory.access = for_trader(messages_per_second=10)
+        trader = connect(hub)
+        trader.send(*messages(30))
+        uids = frozenset({TRADER})
+        hub.factory.access = rules(Rule("flash", uids=uids, messages_per_second=10))
         assert not trader.held
 
     @pytest.mark.parametrize("before", [True, False])
@@ -513,7 +655,7 @@ class TestOtherRules:
         trader = connect(hub)
         hub.factory.access = for_trader(subscribe=not before)
         error = refusal(trader)
-        assert error.code == ErrorCode.FORBIDDEN
+        assert error.code == ErrorCode.LEAVING
         assert "connect again" in error.text
 
     def test_who_is_in_the_past_may_not_stay_there(self, make_hub: MakeHub) -> None:

@@ -47,6 +47,27 @@ def test_is_whole_once_all_is_saved_again() -> None:
     assert allowance.is_whole(NOW + BURST_SECONDS / 2 + 0.01)
 
 
+@pytest.mark.parametrize("rate", [5, 20])
+def test_at_another_rate_as_much_is_owed(rate: int) -> None:
+    allowance = Allowance(10)
+    allowance.take(40, NOW)
+    allowance.change_rate(rate, NOW)
+    assert allowance.owed_seconds(NOW) == pytest.approx(30 / rate)
+    later = NOW + 1000
+    allowance.take(rate + 1, later)
+    assert allowance.owed_seconds(later) == pytest.approx(1 / rate)
+
+
+def test_at_another_rate_what_was_saved_is_the_same_part_of_the_burst() -> None:
+    allowance = Allowance(10)
+    allowance.take(4, NOW)
+    allowance.change_rate(100, NOW)
+    allowance.take(60, NOW)
+    assert allowance.owed_seconds(NOW) == 0
+    allowance.take(1, NOW)
+    assert allowance.owed_seconds(NOW) == pytest.approx(0.01)
+
+
 def test_more_may_be_saved() -> None:
     allowance = Allowance(10, burst=3)
     allowance.take(30, NOW)

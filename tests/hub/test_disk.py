@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from alphapulse_relay.hub import disk as module
-from alphapulse_relay.hub.disk import MARK_SIZE, Disk
+from alphapulse_relay.hub.disk import Disk
 from alphapulse_relay.journal.format import MAGIC, PAGE, data_path, index_path
 
 DATA, INDEX = 64 * PAGE, 16 * PAGE
@@ -70,6 +70,15 @@ class TestMake:
         assert not any(slot.data[:PAGE])
         slot.close()
 
+    def test_a_link_is_replaced_and_not_followed(self, disk: Disk) -> None:
+        victim = disk.directory / "victim"
+        victim.write_text("important")
+        for name in ("0000.v2.new", "0000.index.new"):
+            (disk.directory / name).symlink_to(victim)
+        disk.make(0, DATA, INDEX).close()
+        assert victim.read_text() == "important"
+        assert not data_path(disk.directory, 0).is_symlink()
+
     @pytest.mark.parametrize("fits", [0, DATA])
     def test_on_a_full_disk_leaves_nothing(self, tiny: Path, fits: int) -> None:
         (tiny / "other").write_bytes(bytes(TINY - fits - PAGE))
@@ -88,25 +97,60 @@ class TestMake:
             Disk(tmp_path / "none").make(0, DATA, INDEX)
 
 
+@pytest.fixture(params=["as the file system can", "by writing"])
+def clearing(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clear files in both ways."""
+    if request.param == "by writing":
+        monkeypatch.setattr(module, "_ZERO_RANGE", -1)  # no file system knows that
+        monkeypatch.setattr(module, "TOUCH_SIZE", 24 * PAGE)
+
+
+@pytest.mark.usefixtures("clearing")
 class TestClear:
-    @pytest.mark.parametrize("sync", [False, True])
-    def test_makes_a_used_slot_spare(self, disk: Disk, sync: bool) -> None:
+    def test_makes_a_used_slot_spare(self, disk: Disk) -> None:
         slot = disk.make(0, DATA, INDEX)
         slot.index[: len(MAGIC)] = slot.data[DATA - PAGE : DATA - PAGE + len(MAGIC)] = MAGIC
+        slot.index[PAGE : 2 * PAGE] = b"r" * PAGE
         slot.data[: DATA - PAGE] = b"m" * (DATA - PAGE)
-        disk.clear(slot, sync=sync)
+        before = slot.size
+        disk.clear(slot)
         assert not any(slot.index[: len(MAGIC)])
-        for page in range(0, DATA, PAGE):
-            assert not any(slot.data[page : page + MARK_SIZE])
-        assert slot.data[MARK_SIZE:PAGE] == b"m" * (PAGE - MARK_SIZE)
+        assert slot.index[PAGE : 2 * PAGE] == b"r" * PAGE
+        assert not any(slot.data[:])
+        slot.data[7:12] = b"hello"
+        paths = data_path(disk.directory, 0), index_path(disk.directory, 0)
+        assert paths[0].read_bytes() == bytes(7) + b"hello" + bytes(DATA - 12)
+        assert sum(path.stat().st_size for path in paths) == before
+        assert sum(path.stat().st_blocks for path in paths) * 512 >= before
         slot.close()
 
-    def test_in_more_than_one_piece(self, disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(module, "TOUCH_SIZE", 24 * PAGE)
+    def test_is_on_the_disk_before_the_slot_can_be_used(
+        self, disk: Disk, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """First that it holds nothing, then that nothing is left: else damage would be told."""
         slot = disk.make(0, DATA, INDEX)
-        slot.data[:] = b"m" * DATA
-        disk.touch(slot)
-        assert sum(byte == 0 for byte in slot.data[:]) == DATA // PAGE * MARK_SIZE
+        slot.index[: len(MAGIC)] = slot.data[DATA - PAGE : DATA - PAGE + len(MAGIC)] = MAGIC
+        slot.data[0] = 1
+        synced: list[tuple[int, bytes]] = []
+
+        def note(*_: object) -> None:
+            synced.append((slot.data[0], slot.index[:1] + slot.data[DATA - PAGE : DATA - PAGE + 1]))
+
+        monkeypatch.setattr(disk, "_sync_part", note)
+        monkeypatch.setattr(os, "fsync", note)
+        disk.clear(slot)
+        unused = bytes(2)
+        assert synced == [(1, unused), (1, unused), (0, unused)]
+        slot.close()
+
+    def test_that_fails(self, disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
+        def fail(_descriptor: int) -> None:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+        slot = disk.make(0, DATA, INDEX)
+        monkeypatch.setattr(os, "fsync", fail)
+        with pytest.raises(OSError, match="Input/output error"):
+            disk.clear(slot)
         slot.close()
 
 

@@ -6,8 +6,11 @@ from typing import Any
 import pytest
 
 from alphapulse_relay.hub.delivery import SENDS_PER_TURN
+from alphapulse_relay.hub.dialogue import NOTHING
 from alphapulse_relay.hub.drain import DRAIN_INTERVAL
 from alphapulse_relay.hub.peer import Ending, State
+from alphapulse_relay.protocol_v2.control import Ack, ErrorMessage, Subscribe, Wish
+from tests.hub.control import RULES, control, said
 from tests.hub.fakes import BROKEN, Events, Hub, Ordinary, message, messages
 
 MakeHub = Callable[..., Hub]
@@ -290,3 +293,46 @@ def test_what_is_left_unread_is_told(hub: Hub, clock: Any, logged: Events) -> No
     hub.factory.drain.begin(5)
     clock.advance(5)
     assert logged.lines("leaving without what 1 peers have sent last")
+
+
+ACKNOWLEDGED = control(Subscribe(Wish.ACKNOWLEDGE, types=NOTHING))
+
+
+def test_waits_for_a_publisher_that_waits_for_an_acknowledgement(make_hub: MakeHub) -> None:
+    hub = make_hub(rules=RULES)
+    publisher = hub.connect()
+    publisher.send(ACKNOWLEDGED)
+    publisher.transport.room = 0
+    publisher.send(message(number=7))
+    drain = hub.drain()
+    drain.look()
+    assert not publisher.closed
+    publisher.take()
+    drain.look()
+    _, ack, error = said(publisher)
+    assert ack == Ack(20, 7, 64)
+    assert isinstance(error, ErrorMessage)
+    assert hub.counters.ended[Ending.SHUTDOWN] == 1
+
+
+def test_cuts_one_that_does_not_read_its_acknowledgement(make_hub: MakeHub) -> None:
+    hub = make_hub(rules=RULES)
+    publisher = hub.connect()
+    publisher.send(ACKNOWLEDGED)
+    publisher.transport.room = 0
+    publisher.send(message())
+    drain = hub.drain(seconds=DRAIN_INTERVAL)
+    drain.look()
+    assert hub.counters.ended[Ending.CUT] == 1
+
+
+def test_does_not_wait_for_one_that_will_never_read_again(make_hub: MakeHub) -> None:
+    hub = make_hub(rules=RULES)
+    publisher = hub.connect()
+    publisher.send(ACKNOWLEDGED)
+    publisher.transport.room = 0
+    publisher.send(message())
+    publisher.protocol.delivery.reader_gone()
+    drain = hub.drain()
+    drain.look()
+    assert drain.done

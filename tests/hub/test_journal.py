@@ -1,6 +1,7 @@
 """The journal: a log in files, over restarts, kills, full disks and damage."""
 
 import errno
+import os
 import shutil
 import time
 from collections.abc import Callable
@@ -150,7 +151,7 @@ class TestErrors:
     def test_a_file_in_place_of_the_directory(self, tmp_path: Path, clock: Any) -> None:
         (tmp_path / "file").touch()
         for path in (tmp_path / "file", tmp_path / "file" / "journal"):
-            with pytest.raises(JournalError, match=r"file(/journal: Not| is not) a directory$"):
+            with pytest.raises(JournalError, match=r"file(/journal: Not| is not) a directory"):
                 Kept(path, clock)
 
     def test_a_directory_of_somebody_else(self, tmp_path: Path, clock: Any) -> None:
@@ -159,11 +160,54 @@ class TestErrors:
             Kept(tmp_path, clock)
         assert [path.name for path in tmp_path.iterdir()] == ["report.txt"]
 
+    def test_a_directory_that_others_can_write_to(self, tmp_path: Path, clock: Any) -> None:
+        """They could have links there to what the relay would write."""
+        directory, victim = tmp_path / "journal", tmp_path / "victim"
+        directory.mkdir()
+        victim.write_text("important")
+        (directory / LOCK_FILE).symlink_to(victim)
+        directory.chmod(0o1777)
+        with pytest.raises(JournalError, match=r"others can write .* choose another --journal$"):
+            Kept(directory, clock)
+        assert victim.read_text() == "important"
+        assert [path.name for path in directory.iterdir()] == [LOCK_FILE]
+
+    @pytest.mark.parametrize("name", [LOCK_FILE, "0000.v2", "0000.index"])
+    def test_a_link_in_place_of_a_file(
+        self, make: Make, tmp_path: Path, clock: Any, name: str
+    ) -> None:
+        make().close()
+        (tmp_path / "journal" / name).rename(tmp_path / "elsewhere")
+        (tmp_path / "journal" / name).symlink_to(tmp_path / "elsewhere")
+        with pytest.raises(JournalError, match=r"Too many levels of symbolic links$"):
+            Kept(tmp_path / "journal", clock)
+
+    @pytest.mark.parametrize("name", [LOCK_FILE, EPOCH_FILE, "0000.v2", "0000.index"])
+    def test_a_pipe_in_place_of_a_file(
+        self, make: Make, tmp_path: Path, clock: Any, name: str
+    ) -> None:
+        make().close()
+        (tmp_path / "journal" / name).unlink()
+        os.mkfifo(tmp_path / "journal" / name)
+        with pytest.raises(JournalError, match=r"Not a regular file$"):
+            Kept(tmp_path / "journal", clock)
+
+    def test_it_is_made_with_its_parents_whatever_the_umask(
+        self, tmp_path: Path, clock: Any
+    ) -> None:
+        before = os.umask(0)
+        try:
+            Kept(tmp_path / "a" / "journal", clock).close()
+        finally:
+            os.umask(before)
+        assert (tmp_path / "a").stat().st_mode & 0o777 == 0o755
+        assert (tmp_path / "a" / "journal").stat().st_mode & 0o777 == 0o750
+
     def test_another_format(self, make: Make, tmp_path: Path, clock: Any) -> None:
         make().close()
         path = tmp_path / "journal" / EPOCH_FILE
-        path.write_text(path.read_text().replace('"format": 1', '"format": 7'))
-        with pytest.raises(JournalError, match=r"format 7, this program knows 1$"):
+        path.write_text(path.read_text().replace('"format": 2', '"format": 7'))
+        with pytest.raises(JournalError, match=r"format 7, this program knows 2$"):
             Kept(tmp_path / "journal", clock)
 
     def test_another_epoch(self, make: Make, tmp_path: Path, clock: Any) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from twisted.internet.address import IPv4Address, IPv6Address
 
+from alphapulse_relay.hub import peer
 from alphapulse_relay.hub.peer import (
     Ending,
     Identity,
@@ -16,11 +17,15 @@ from alphapulse_relay.hub.peer import (
     Refusal,
     State,
     certificate_names,
+    groups_of,
     identify,
     program_of,
 )
 from alphapulse_relay.protocol_v2.errors import Rejection
 from tests.authority import Authority
+
+GROUPS_MAX = 65_536
+"""What a process may be in, by Linux (NGROUPS_MAX, limits.h)."""
 
 
 @pytest.fixture
@@ -37,6 +42,29 @@ def test_unix_socket(pair: tuple[socket.socket, socket.socket]) -> None:
     expected = Identity(7, "unix", os.getpid(), os.getuid(), os.getgid(), name, gids=gids)
     assert identity == expected
     assert str(identity) == f"7 (unix pid={os.getpid()} uid={os.getuid()} {name})"
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root may be in other groups")
+@pytest.mark.parametrize("number", [0, 1, 256, 257, GROUPS_MAX])
+def test_all_groups_of_a_process(number: int) -> None:
+    groups, before = range(100_000, 100_000 + number), os.getgroups()
+    os.setgroups(groups)
+    try:
+        ours, theirs = socket.socketpair()
+    finally:
+        os.setgroups(before)
+    with ours, theirs:
+        assert groups_of(ours) == set(groups)
+        assert identify(7, ours, None).gids == {os.getgid(), *groups}
+
+
+def test_groups_that_the_kernel_does_not_tell(
+    pair: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(peer, "_SO_PEERGROUPS", 9999)
+    assert groups_of(pair[0]) is None
+    identity = identify(7, pair[0], None)
+    assert (identity.gid, identity.gids) == (os.getgid(), None)
 
 
 @pytest.mark.parametrize("handle", [None, object()])

@@ -1,5 +1,7 @@
 """Which rule is for whom, and what it lets them do."""
 
+from dataclasses import replace
+
 import pytest
 
 from alphapulse_relay.hub.peer import Identity
@@ -87,6 +89,31 @@ class TestOrder:
         assert AccessRules((self.FIRST, self.SECOND)).decide(NOBODY) is None
         assert AccessRules(()).decide(TRADER) is None
 
+    @pytest.mark.parametrize(
+        ("rules", "decided"),
+        [
+            (("for everybody", "of groups"), "for everybody"),
+            (("of groups", "for everybody"), None),
+            (("of the user", "of groups", "for everybody"), "of the user"),
+            (("of its own group", "for everybody"), "of its own group"),
+            (("of the user and groups", "for everybody"), "of the user and groups"),
+        ],
+    )
+    def test_whose_groups_are_not_known_is_let_in_before_they_matter(
+        self, rules: tuple[str, ...], decided: str | None
+    ) -> None:
+        known = {
+            "for everybody": Rule("for everybody"),
+            "of groups": Rule("of groups", gids=frozenset({7}), subscribe=False),
+            "of the user": Rule("of the user", uids=frozenset({1001})),
+            "of its own group": Rule("of its own group", gids=frozenset({7, 100})),
+            "of the user and groups": Rule(
+                "of the user and groups", uids=frozenset({1001}), gids=frozenset({7})
+            ),
+        }
+        found = AccessRules(tuple(known[name] for name in rules)).decide(replace(TRADER, gids=None))
+        assert (found and found.name) == decided
+
     def test_a_token_is_known_if_a_rule_has_it(self) -> None:
         rules = AccessRules((self.FIRST, Rule("desk", token=TOKEN)))
         assert rules.know([TOKEN])
@@ -121,9 +148,42 @@ class TestIdentity:
             (DESK, [], "certificate Desk"),
             (NOBODY, [], "address 127.0.0.1"),
             (UNNAMED, [], "address 10.0.0.8"),
+            (Identity(5, "tcp", address="None"), [], "address None"),
             (NOBODY, [TOKEN], "token"),
             (TRADER, ["another-token-of-16"], "uid 1001"),
         ],
     )
     def test_whose_limits_count(self, identity: Identity, tokens: list[str], account: str) -> None:
         assert Rule("x", token=TOKEN).account_of(identity, tokens) == account
+
+    @pytest.mark.parametrize(
+        ("one", "other"),
+        [
+            ("127.0.0.1", "127.255.0.9"),
+            ("127.0.0.1", "::1"),
+            ("127.0.0.1", "::ffff:127.0.0.2"),
+            ("10.0.0.7", "::ffff:10.0.0.7"),
+            ("2001:db8:0:7::1", "2001:db8:0:7:ffff::9"),
+            ("fe80::1%eth0", "fe80::2%eth0"),
+        ],
+    )
+    def test_addresses_that_one_host_has_are_one(self, one: str, other: str) -> None:
+        assert by_address(one) == by_address(other)
+
+    @pytest.mark.parametrize(
+        ("one", "other"),
+        [
+            ("10.0.0.7", "10.0.0.8"),
+            ("::ffff:10.0.0.7", "::ffff:10.0.0.8"),
+            ("2001:db8:0:7::1", "2001:db8:0:8::1"),
+            ("::1", "::2"),
+            ("127.0.0.1", "128.0.0.1"),
+        ],
+    )
+    def test_others_are_not(self, one: str, other: str) -> None:
+        assert by_address(one) != by_address(other)
+
+
+def by_address(host: str) -> str:
+    """Return whose limits count of who is known by its address alone."""
+    return Rule("x").account_of(Identity(1, "tcp", address=f"{host}:5000"))

@@ -72,7 +72,6 @@ class TestNever:
         assert it.sync.unsynced == 100
         it.close()
         assert it.synced_slots == [0]
-        assert it.sync.never
         assert not it.sync.immediate
 
 

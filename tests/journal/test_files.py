@@ -1,5 +1,7 @@
 """Two files as memory, whatever is left of them."""
 
+import os
+
 import pytest
 
 from alphapulse_relay.journal.files import map_slot
@@ -45,6 +47,15 @@ def test_index_that_is_short(tmp_path, made, writable, size):
     assert maps.index[:] == kept + bytes(len(made.index) - len(kept))
     assert maps.short == ["0003.index"]
     assert path.exists() == (writable or size is not None)
+
+
+@pytest.mark.parametrize("writable", [True, False])
+@pytest.mark.parametrize("path", [data_path, index_path])
+def test_a_pipe_is_not_waited_for(tmp_path, made, writable, path):
+    path(tmp_path, 3).unlink()
+    os.mkfifo(path(tmp_path, 3))
+    with pytest.raises(OSError, match="Not a regular file"):
+        map_slot(tmp_path, 3, writable=writable)
 
 
 @pytest.mark.parametrize("pages", range(10, 200))

@@ -1,6 +1,7 @@
 """The bytes of headers and records, and which journal it is."""
 
 import json
+import zlib
 
 import pytest
 
@@ -23,7 +24,7 @@ RECORD = Record(1, 2, 3, 4, 5, 6, 7)
 def test_header():
     packed = HEADER.pack()
     assert len(packed) == 64
-    assert packed[:16] == b"V2SEGMNT\x01\x00\x00\x00\x00\x00\x00\x00"
+    assert packed[:16] == b"V2SEGMNT\x02\x00\x00\x00\x00\x00\x00\x00"
     assert packed[16:24] == EPOCH.to_bytes(8, "little")
     assert Header.unpack(packed) == HEADER
     assert Header.unpack(b"xx" + packed, 2) == HEADER
@@ -56,12 +57,26 @@ def test_record_that_is_damaged(byte):
 
 def test_run_check():
     one, two = message(1), message(2)
-    assert run_check(one) == 0
     assert run_check(b"") == 0
+    assert len({run_check(each) for each in (one, two, bytes(32))}) == 3
     assert run_check(one + two) != run_check(two + one)
     run = one + two
     for byte in range(len(run)):
         assert run_check(run[:byte] + bytes([run[byte] ^ 1]) + run[byte + 1 :]) != run_check(run)
+
+
+def test_run_check_is_told_in_the_format():
+    """The checksum of all but bytes 28-31, and those, rotated left by one bit."""
+    run = message(1) + message(2)
+    crc, field = zlib.crc32(run[:28] + run[32:]), int.from_bytes(run[28:32], "little")
+    rotated = field * 2 % (1 << 32) + (field >> 31)
+    assert run_check(run) == crc ^ rotated
+
+
+def test_run_check_of_an_append_with_one_message_tells_which_it_is():
+    """The checksum is right in all of them: nothing else would."""
+    checks = {run_check(message(number)) for number in range(1000)}
+    assert len(checks) == 1000
 
 
 def test_slots(tmp_path):
@@ -81,13 +96,28 @@ class TestEpoch:
         assert Epoch.read(tmp_path) == epoch
         assert [path.name for path in tmp_path.iterdir()] == ["epoch.json"]
 
-    @pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": 1, "epoch": 5}', "\xff"])
+    def test_what_is_in_the_way_is_replaced_and_not_written_to(self, tmp_path):
+        (tmp_path / "victim").write_text("important")
+        for name in ("epoch.json", "epoch.json.new"):
+            (tmp_path / name).symlink_to("victim")
+        epoch = Epoch(EPOCH, 3, "boot", True)
+        epoch.write(tmp_path)
+        assert (tmp_path / "victim").read_text() == "important"
+        assert Epoch.read(tmp_path) == epoch
+        assert (tmp_path / "epoch.json").stat().st_mode & 0o777 == 0o640
+
+    def test_no_more_is_read_than_it_ever_has(self, tmp_path):
+        (tmp_path / "epoch.json").write_bytes(bytes(1 << 20))
+        with pytest.raises(OSError, match="More than 4096 bytes"):
+            Epoch.read(tmp_path)
+
+    @pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": 2, "epoch": 5}', "\xff"])
     def test_unreadable(self, tmp_path, text):
         (tmp_path / "epoch.json").write_text(text, "latin-1")
         with pytest.raises(FormatError, match=r"epoch\.json: cannot be read"):
             Epoch.read(tmp_path)
 
     def test_another_format(self, tmp_path):
-        (tmp_path / "epoch.json").write_text(json.dumps({"format": 2}))
-        with pytest.raises(FormatError, match="format 2, this program knows 1"):
+        (tmp_path / "epoch.json").write_text(json.dumps({"format": 1}))
+        with pytest.raises(FormatError, match="format 1, this program knows 2"):
             Epoch.read(tmp_path)

@@ -58,8 +58,9 @@ class TestSalvage:
     def test_foreign_bytes_between(self):
         assert salvage(A + b"x" * 77 + B) == (2, [(SIZE, SIZE + 77)])
 
-    def test_sound(self):
-        assert salvage(A + B) == (2, [])
+    def test_run_that_is_damaged_where_no_message_is(self):
+        """They are whole messages, but not those that were there."""
+        assert salvage(A + B) == (0, [(0, 2 * SIZE)])
         assert salvage(b"") == (0, [])
 
     def test_beginnings_without_end_do_not_take_for_ever(self):

@@ -130,9 +130,8 @@ class Segment:
         )
 
     def reuse(self, *, start: int, ordinal: int = 99) -> "Segment":
-        """Begin anew in the same files, marked as the relay does."""
-        for page in range(0, self.header.size, PAGE):
-            self.data[page : page + 8] = bytes(8)
+        """Begin anew in the same files, made ready as the relay does."""
+        self.data[:] = bytes(len(self.data))
         self.header = Header(EPOCH, self.header.number + 8, start, ordinal, self.header.size)
         self.written, self.records = [], []
         self._begin()

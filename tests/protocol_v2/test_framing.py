@@ -468,6 +468,11 @@ class TestPermission:
         run, _ = check_one(message, rules)
         assert run.rejected == ({} if reason is None else {reason: 1})
 
+    def test_who_may_publish_nothing_is_told_so(self):
+        run, _ = check_one(signal(domain=2), Rules(may_domains=frozenset()))
+        assert run.first is not None
+        assert run.first.detail == "this publisher may not publish"
+
     def test_a_domain_that_is_nobody_s(self):
         rules = Rules(domains=frozenset({1, 2}), may_domains=frozenset({2}))
         assert check_one(signal(domain=3), rules)[0].rejected == {Rejection.DOMAIN: 1}

@@ -7,12 +7,14 @@ import pytest
 from twisted.internet.protocol import Protocol
 from twisted.protocols.policies import ProtocolWrapper
 
+from alphapulse_relay.descriptors import WEB_CONNECTIONS_MAX
 from alphapulse_relay.hub.peer import Refusal
 from alphapulse_relay.web.access import Access
 from alphapulse_relay.web.channel import REQUEST_SECONDS
-from alphapulse_relay.web.connections import WEB_CONNECTIONS_MAX, Connections
+from alphapulse_relay.web.connections import Connections
 from alphapulse_relay.web.rates import Rates
 from alphapulse_relay.web.site import build_site
+from alphapulse_relay.web.status import SettingsRead
 from tests.hub.fakes import Events, Hub
 from tests.web.asking import Caller, request
 
@@ -23,7 +25,7 @@ Connect = Callable[[], Caller]
 @pytest.fixture
 def connections(hub: Hub, clock: Any) -> Connections:
     access = Access((), None, publish=False)
-    made = build_site(hub.factory, lambda: None, access, Rates(hub.factory, clock))
+    made = build_site(hub.factory, lambda: None, access, Rates(hub.factory, clock), SettingsRead())
     made.most = MOST
     return made
 
@@ -153,5 +155,5 @@ def test_the_log_calls_the_port_by_what_it_serves(connections: Connections) -> N
 
 def test_the_limit(hub: Hub, clock: Any) -> None:
     access = Access((), None, publish=False)
-    site = build_site(hub.factory, lambda: None, access, Rates(hub.factory, clock))
+    site = build_site(hub.factory, lambda: None, access, Rates(hub.factory, clock), SettingsRead())
     assert site.most == WEB_CONNECTIONS_MAX == 1000

@@ -2,13 +2,16 @@
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from twisted.internet.error import ConnectionLost
 
 from alphapulse_relay.hub.framed import FRAMED_SKIP_BEHIND
-from alphapulse_relay.hub.peer import Ending, Miss, State
+from alphapulse_relay.hub.peer import Ending, Miss, Refusal, State
+from alphapulse_relay.hub.permission import AccessRules, Rule
 from alphapulse_relay.protocol_v2.control import (
+    Ack,
     ErrorCode,
     Gap,
     GapReason,
@@ -109,6 +112,62 @@ class TestWhatItIsSent:
         assert (browser.close.code, browser.close.reason) == (1008, "refused")
         browser.finish()
         assert here.hub.counters.ended[Ending.REFUSED] == 1
+
+
+class TestWhatItsRuleSays:
+    def allow(self, here: Browsers, **what: Any) -> None:
+        here.hub.factory.access = AccessRules((Rule("all", **what),))
+
+    def test_one_too_many_is_told_why(self, here: Browsers) -> None:
+        """Two that came at once were both let in by their requests."""
+        self.allow(here, connections=1)
+        here.open()
+        browser = here.open()
+        (word,) = browser.words
+        assert "too_many_of_identity" in parse_error(word).text
+        assert browser.close is not None
+        assert (browser.close.code, browser.close.reason) == (1008, "refused")
+        assert here.hub.counters.refused[Refusal.TOO_MANY_OF_IDENTITY] == 1
+
+    @pytest.mark.parametrize("form", ["binary", "json"])
+    def test_who_gets_no_messages_may_publish(self, here: Browsers, form: str) -> None:
+        self.allow(here, subscribe=False)
+        browser = here.open(f"wishes=acknowledge&name=desk&format={form}", publish=True)
+        here.serve()
+        assert here.hub.factory.names["desk"] is browser.peer
+        browser.send(message(number=7))
+        here.serve()
+        if form == "binary":
+            sync, ack = map(parse_control, browser.words)
+            assert isinstance(sync, SequenceSync)
+            assert ack == Ack(20, 7, 64)
+        else:
+            assert [each["control"] for each in browser.documents] == ["sequence_sync", "ack"]
+        assert browser.signals == []
+
+    @pytest.mark.parametrize(
+        ("query", "what"),
+        [
+            ("", {"domains": frozenset()}),
+            ("types=21", {}),
+            ("last=1", {}),
+        ],
+    )
+    def test_who_wants_messages_that_it_may_not_have_is_told(
+        self, here: Browsers, query: str, what: dict[str, Any]
+    ) -> None:
+        self.allow(here, subscribe=False, **what)
+        browser = here.open(query, publish=True)
+        (word,) = browser.words
+        assert parse_error(word).code == ErrorCode.FORBIDDEN
+        assert browser.close is not None
+        assert (browser.close.code, browser.close.reason) == (1008, "refused")
+
+    def test_who_may_only_read_and_get_nothing(self, here: Browsers) -> None:
+        self.allow(here, subscribe=False)
+        browser = here.open()
+        (word,) = browser.words
+        assert parse_error(word).code == ErrorCode.FORBIDDEN
 
 
 class TestBehind:

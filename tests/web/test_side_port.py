@@ -27,6 +27,7 @@ from alphapulse_relay.web.access import Access
 from alphapulse_relay.web.pages import PLAIN, Page
 from alphapulse_relay.web.rates import Rates
 from alphapulse_relay.web.site import build_site
+from alphapulse_relay.web.status import SettingsRead
 from tests.hub.sockets import PATIENCE, reactor, until
 from tests.web.asking import request
 
@@ -43,7 +44,9 @@ class SidePort:
         self.hub = SignalRelayFactory(reactor, Rules(), storage, hold=1.0, max_peers=10)
         self.hub.open()
         access = Access((), None, publish=False)
-        self.site = build_site(self.hub, lambda: None, access, Rates(self.hub, reactor))
+        self.site = build_site(
+            self.hub, lambda: None, access, Rates(self.hub, reactor), SettingsRead()
+        )
         self.root: Resource = self.site.wrappedFactory.resource
         self.port = reactor.listenTCP(0, self.site, interface="127.0.0.1")
         self.callers: list[socket.socket] = []

@@ -21,6 +21,7 @@ from alphapulse_relay.web.access import Access
 from alphapulse_relay.web.pages import CONTENT_TYPES, HEADERS, PAGE_POLICY
 from alphapulse_relay.web.rates import Rates
 from alphapulse_relay.web.site import PAGE, Kept, build_site
+from alphapulse_relay.web.status import SettingsRead
 from tests.hub.fakes import Events, Hub, message
 from tests.web.asking import LOOPBACK, Caller, Response
 
@@ -39,7 +40,9 @@ class Web:
     def __init__(self, hub: Hub, clock: Any, access: Access = OPEN) -> None:
         self.unready: str | None = None
         self.rates = Rates(hub.factory, clock)
-        self.site = build_site(hub.factory, lambda: self.unready, access, self.rates)
+        self.site = build_site(
+            hub.factory, lambda: self.unready, access, self.rates, SettingsRead()
+        )
 
     def ask(self, path: str, method: str = "GET", at: Any = LOOPBACK, **headers: str) -> Response:
         caller = Caller(self.site, at)

@@ -17,7 +17,7 @@ from alphapulse_relay.hub.peer import Ending, Miss, Refusal
 from alphapulse_relay.protocol_v2.control import Start, Subscribe
 from alphapulse_relay.protocol_v2.errors import Rejection
 from alphapulse_relay.protocol_v2.framing import Rules
-from alphapulse_relay.web.status import Status
+from alphapulse_relay.web.status import SettingsRead, Status
 from tests.hub.fakes import WINDOW, Hub, Ordinary, message
 from tests.web.journaled import SIZE, JournaledHub, say
 from tests.web.traffic import Traffic
@@ -70,6 +70,7 @@ SHAPE = {
     "started_at": float,
     "uptime_seconds": float,
     "ready": bool,
+    "settings": dict,
     "counters": dict,
     "log": dict,
     "journal": dict | None,
@@ -112,7 +113,7 @@ def assert_shape(value: dict[str, Any], shape: dict[str, Any]) -> None:
 
 @pytest.fixture
 def status(hub: Hub) -> Status:
-    return Status(hub.factory)
+    return Status(hub.factory, SettingsRead())
 
 
 @pytest.fixture
@@ -128,6 +129,7 @@ def document(status: Status, traffic: Traffic) -> dict[str, Any]:
 class TestShape:
     def test_of_the_document(self, document: dict[str, Any]) -> None:
         assert_shape(document, SHAPE)
+        assert_shape(document["settings"], {"read_at": float, "restart": list})
         assert_shape(document["counters"], COUNTERS)
         assert_shape(document["log"], LOG)
         for peer in document["peers"]:
@@ -232,7 +234,7 @@ class TestFigures:
     ) -> None:
         hub = make_hub(transport=Ordinary)
         hub.connect()
-        (peer,) = describe(Status(hub.factory))["peers"]
+        (peer,) = describe(Status(hub.factory, SettingsRead()))["peers"]
         assert peer["queued_bytes"] is None
 
     @pytest.mark.parametrize(
@@ -299,7 +301,7 @@ class TestSubscriptions:
 
 class TestJournal:
     def test_in_order(self, journaled: JournaledHub, clock: Any, tmp_path: Path) -> None:
-        status = Status(journaled.factory)
+        status = Status(journaled.factory, SettingsRead())
         journaled.connect().send(message(64))
         document = describe(status)
         assert_shape(document["journal"], JOURNAL)
@@ -319,7 +321,7 @@ class TestJournal:
         assert document["log"]["segments"] == {"files": 1, "memory": 0}
 
     def test_failing(self, journaled: JournaledHub, clock: Any) -> None:
-        status = Status(journaled.factory)
+        status = Status(journaled.factory, SettingsRead())
         publisher = journaled.connect()
         journaled.disk.broken = True
         publisher.send(message(64))
@@ -336,5 +338,5 @@ class TestJournal:
     @pytest.mark.parametrize(("every", "text"), [(None, "never"), (0.0, "always"), (2.5, "2.5")])
     def test_fsync(self, clock: Any, tmp_path: Path, every: float | None, text: str) -> None:
         hub = JournaledHub(clock, tmp_path, every)
-        assert describe(Status(hub.factory))["journal"]["fsync"] == text
+        assert describe(Status(hub.factory, SettingsRead()))["journal"]["fsync"] == text
         hub.finish()

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import click
 
 from alphapulse_relay.cli.doctor import (
+    access,
     clock,
     files,
     installation,
@@ -35,9 +36,12 @@ CHECKS: tuple[tuple[str, Check], ...] = (
     ("socket", sockets.check_socket),
     ("listener", sockets.check_listener),
     ("permission", sockets.check_permission),
+    ("access", access.check_rules),
     ("side port", relay.check_side_port),
     ("readiness", relay.check_readiness),
+    ("file in force", relay.check_file),
     ("losses", relay.check_losses),
+    ("refusals", relay.check_refusals),
     ("peers", relay.check_peers),
     ("version", relay.check_version),
     ("open files", limits.check_descriptors),

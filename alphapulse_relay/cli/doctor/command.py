@@ -33,7 +33,7 @@ _VERDICTS = max(map(len, Verdict))
     cls=RelayCommand,
     epilog=examples(
         "signal-relay doctor",
-        "signal-relay doctor --config /etc/signal-relay/signal-relay.toml",
+        "signal-relay doctor --config relay.toml --socket /run/signal-relay/signals.sock",
         "sudo -u relay signal-relay doctor --socket /run/relay/signals.sock --journal none",
         "signal-relay doctor --json | jq '.findings[] | select(.verdict == \"wrong\")'",
     ),
@@ -61,17 +61,13 @@ def doctor(ctx: click.Context, flags: Flags, as_json: bool, url: str | None) -> 
 
 
 def _subject(flags: Flags, url: str | None) -> Subject:
-    from alphapulse_relay.option_sources import OptionError, config_path, sources  # noqa: PLC0415
+    from alphapulse_relay.option_sources import config_path, sources  # noqa: PLC0415
 
     settings, problems = forgiving_settings(flags, os.environ)
-    try:
-        given = sources(flags, os.environ)
-    except OptionError:  # the file cannot be read, which is one of the problems
-        given = sources({**flags, "config": "none"}, os.environ)
     return Subject(
         settings,
         problems=problems,
-        texts={name: text for name, (text, _) in given.items()},
+        given=sources(flags, os.environ, lambda _: None),  # what is wrong is among the problems
         config=config_path(flags, os.environ),
         url=url,
     )

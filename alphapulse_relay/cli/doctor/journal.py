@@ -11,6 +11,7 @@ from alphapulse_relay.cli.doctor.finding import Finding, note, ok, wrong
 from alphapulse_relay.cli.doctor.subject import Subject
 from alphapulse_relay.cli.numbers import counted
 from alphapulse_relay.journal.format import LOCK_FILE, FormatError, data_size_of, index_size
+from alphapulse_relay.safe_path import existing, faults
 
 NETWORK = {
     "9p",
@@ -26,6 +27,8 @@ NETWORK = {
 }
 """File systems whose mapped files and locks are not those of one machine."""
 MEMORY = {"tmpfs", "ramfs"}
+KERNEL = {"proc", "sysfs", "cgroup", "cgroup2", "devpts", "debugfs", "securityfs", "tracefs"}
+"""File systems in which there are no files but the kernel's own."""
 
 
 def check_directory(subject: Subject) -> Iterator[Finding]:
@@ -44,12 +47,14 @@ def check_directory(subject: Subject) -> Iterator[Finding]:
         return
     relay, owner = subject.uid, system.user_name(status.st_uid)
     found = []
-    if relay not in {None, 0, status.st_uid}:
+    if relay not in {None, status.st_uid}:
         mend = f"chown -R {system.user_name(relay or 0)} {path}"
         found.append(wrong(f"{path} belongs to {owner}, not to the relay's user", mend))
     if status.st_mode & 0o022:
         mend = f"chmod 750 {path}"
         found.append(wrong(f"{path}: others can write there, and spoil the journal", mend))
+    elif fault := next(faults(path, status.st_uid, option="--journal", private=True), None):
+        found.append(wrong(fault.what, fault.mend))
     elif status.st_mode & 0o005:
         mend = f"chmod 750 {path}, if they must not"
         found.append(note(f"{path}: every user may look there", mend))
@@ -69,7 +74,9 @@ def check_file_system(subject: Subject) -> Iterator[Finding]:
         return
     mount = system.mount_of(path)
     where = f"{path} is on {mount.kind}, mounted at {mount.point}"
-    if mount.kind in NETWORK:
+    if mount.kind in KERNEL:
+        yield wrong(f"{where}, which takes no files", "choose another --journal")
+    elif mount.kind in NETWORK:
         yield note(
             f"{where}: mapped files and locks are not sure there", "use a disk of this machine"
         )
@@ -141,7 +148,7 @@ def check_room(subject: Subject) -> Iterator[Finding]:
         mend = "restart it with a larger --journal-size, if they are to stay"
         text = f"{path} has {size(used)}, --journal-size is {size(most)}"
         yield note(f"{text}: the oldest messages go at the next start", mend)
-    disk = os.statvfs(system.nearest_directory(path))
+    disk = os.statvfs(existing(path))
     free, wanted = disk.f_bavail * disk.f_frsize, max(most - used, 0)
     text = f"{path} has {size(used)} of {size(most)}, its disk has {size(free)} free"
     if free < wanted:

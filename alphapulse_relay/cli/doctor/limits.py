@@ -8,15 +8,10 @@ from contextlib import suppress
 from alphapulse_relay.cli.doctor import system
 from alphapulse_relay.cli.doctor.finding import Finding, note, ok, wrong
 from alphapulse_relay.cli.doctor.subject import Subject
+from alphapulse_relay.descriptors import room_in
 
-WEB_CONNECTIONS = 1000
-"""Connections that the side port takes, where there is room for them."""
-WEB_SHARE = 4
-"""The part of a low limit that they may have: a quarter."""
-SPARE_DESCRIPTORS = 256
-"""Files that a relay has open besides. These three are the relay's own figures."""
 LISTEN_BACKLOG = 4096
-"""Connections that a relay wishes to have wait."""
+"""Connections that a relay wishes to have wait: the hub's own figure."""
 SOCKET_BUFFER = 212_992
 """Bytes that Linux lets wait in a socket by default (socket(7), ``wmem_default``)."""
 _RAISE = "raise it: LimitNOFILE= in the unit, 'ulimit -n', or limits.conf(5); or lower --max-peers"
@@ -37,9 +32,9 @@ def check_descriptors(subject: Subject) -> Iterator[Finding]:
         who = f"the relay may open {_count(limit)} files"
         with suppress(OSError):
             who += f", and has {len(os.listdir(f'/proc/{subject.pid}/fd'))}"
-    fit = limit - min(WEB_CONNECTIONS, limit // WEB_SHARE) - SPARE_DESCRIPTORS
+    fit, _ = room_in(limit, peers)
     if fit < peers:
-        yield wrong(f"{who}: {max(fit, 0)} peers fit, --max-peers is {peers}", _RAISE)
+        yield wrong(f"{who}: {fit} peers fit, --max-peers is {peers}", _RAISE)
     else:
         yield ok(f"{who}: {peers} peers fit")
 

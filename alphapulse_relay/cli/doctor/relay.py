@@ -6,14 +6,16 @@ from typing import Any
 from alphapulse_relay import __version__
 from alphapulse_relay.cli.board import size
 from alphapulse_relay.cli.doctor import system
+from alphapulse_relay.cli.doctor.causes import DROPPED, REFUSED
 from alphapulse_relay.cli.doctor.finding import Finding, note, ok, wrong
+from alphapulse_relay.cli.doctor.sockets import relay_options
 from alphapulse_relay.cli.doctor.subject import Subject
 from alphapulse_relay.cli.numbers import counted
+from alphapulse_relay.cli.snapshot import Silence
 from alphapulse_relay.cli.words import Failure, printable
 
 NAMED = 5
 """Slow peers that are named."""
-_PLUGIN = "signal-relay"
 _SAME_OPTIONS = "tell doctor the relay's options, or --url"
 
 
@@ -26,7 +28,7 @@ def check_side_port(subject: Subject) -> Iterator[Finding]:
     elif subject.url is None:
         yield note(f"cannot ask a side port at {subject.settings.web}", "give its --url")
     elif isinstance(subject.answer, Failure):
-        yield wrong(subject.answer.message, _SAME_OPTIONS)
+        yield _unanswered(subject, subject.answer)
     elif subject.pid not in {None, subject.snapshot.pid}:
         text = f"{subject.url} is of pid {subject.snapshot.pid}, the relay is pid {subject.pid}"
         yield wrong(text, _SAME_OPTIONS)
@@ -35,6 +37,42 @@ def check_side_port(subject: Subject) -> Iterator[Finding]:
         yield note(text, _SAME_OPTIONS)
     else:
         yield ok(f"{subject.url} answers")
+
+
+def _unanswered(subject: Subject, failure: Failure) -> Finding:
+    pid = subject.pid
+    if pid is not None and system.is_stopped(pid):
+        return wrong(f"{subject.url} is silent: pid {pid} is stopped", f"kill -CONT {pid}")
+    if pid is not None and isinstance(failure, Silence):
+        return wrong(
+            f"{subject.url} is silent: pid {pid} hangs, or has more to do than it can",
+            f"see how busy it is (top -p {pid}), and its log; restart it if it hangs",
+        )
+    if subject.is_guessed("web"):
+        return note(
+            f"{printable(failure.message)}; where it is, the settings leave open", _SAME_OPTIONS
+        )
+    return wrong(printable(failure.message), _SAME_OPTIONS)
+
+
+def check_file(subject: Subject) -> Iterator[Finding]:
+    """Whether the relay goes by its configuration file as it is now."""
+    document = _document(subject)
+    if document is None or "settings" not in document:  # an older relay does not tell
+        return
+    read = document["settings"]
+    if read["restart"]:
+        options = printable(", ".join(read["restart"]))
+        yield note(f"the relay has other values than it would start with: {options}", "restart it")
+    if subject.config is None:
+        return
+    if subject.config.stat().st_mtime > read["read_at"]:
+        yield note(
+            f"{subject.config} was changed since the relay read its settings",
+            f"kill -HUP {subject.snapshot.pid}, or restart it; its log tells what it could take up",
+        )
+    elif not read["restart"]:
+        yield ok(f"the relay goes by {subject.config}")
 
 
 def check_readiness(subject: Subject) -> Iterator[Finding]:
@@ -73,14 +111,31 @@ def check_losses(subject: Subject) -> Iterator[Finding]:
                 if last
                 else ""
             )
-            text = f"{counted(number, 'message', ',')} dropped since it started, {reason}{who}"
-            yield note(text, "mend that publisher, or see --validate")
+            messages = counted(number, "message", ",")
+            text = f"{messages} dropped since it started, {printable(reason)}{who}"
+            yield note(text, DROPPED.get(reason, "mend that publisher"))
     for reason, number in counters["missed"].items():
         if number:
-            text = f"{counted(number, 'message', ',')} missed by connected peers, {reason}"
+            messages = counted(number, "message", ",")
+            text = f"{messages} missed by connected peers, {printable(reason)}"
             yield note(text, "make them read faster, or give more room: --journal-size, --backlog")
     if not any(counters["dropped"].values()) and not any(counters["missed"].values()):
         yield ok("nothing was dropped or missed since it started")
+
+
+def check_refusals(subject: Subject) -> Iterator[Finding]:
+    """Tell who was not let in since it started."""
+    document = _document(subject)
+    if document is None:
+        return
+    refused = document["counters"]["connections"]["refused"]
+    for reason, number in refused.items():
+        if number:
+            connections = counted(number, "connection", ",")
+            text = f"{connections} refused since it started, {printable(reason)}"
+            yield note(text, f"the log says who; {REFUSED.get(reason, 'and why')}")
+    if not any(refused.values()):
+        yield ok("nobody was refused since it started")
 
 
 def check_peers(subject: Subject) -> Iterator[Finding]:
@@ -105,10 +160,9 @@ def check_version(subject: Subject) -> Iterator[Finding]:
         text = f"the relay is {printable(document['version'])}, this command {__version__}"
         yield note(text, "restart the relay, to run what is installed")
     if subject.pid is not None:
-        words = system.command_of(subject.pid)
-        if _PLUGIN in words:
-            options = " ".join(words[words.index(_PLUGIN) + 1 :])
-            yield ok(f"started with: {printable(options) or 'no options'}")
+        options = relay_options(system.command_of(subject.pid))
+        if options is not None:
+            yield ok(f"started with: {printable(' '.join(options)) or 'no options'}")
 
 
 def _document(subject: Subject) -> dict[str, Any] | None:

@@ -6,17 +6,20 @@ Nobody is connected to: the relay would take it for a peer.
 import os
 import stat
 from collections.abc import Iterator
-from pathlib import Path
+from contextlib import suppress
 
 from alphapulse_relay.cli.doctor import system
 from alphapulse_relay.cli.doctor.finding import Finding, note, ok, wrong
 from alphapulse_relay.cli.doctor.subject import Subject
 from alphapulse_relay.cli.words import printable
+from alphapulse_relay.safe_path import SUN_PATH_MAX, faults
 
-PATH_MAX = 107
-"""Bytes of a socket's path (unix(7))."""
-START = 'start one with "twistd -n signal-relay", or name its socket with --socket'
+_START = 'start one with "twistd -n signal-relay", or name its socket with --socket'
+_OTHERS = 3
+"""Other relays that are named."""
 _MODE = 0o7777
+_OTHERS_WRITE = 0o022
+_PLUGIN = "signal-relay"
 
 
 def check_directory(subject: Subject) -> Iterator[Finding]:
@@ -24,39 +27,22 @@ def check_directory(subject: Subject) -> Iterator[Finding]:
     if subject.is_abstract:
         return
     path = subject.settings.socket.parent
+    relay = os.geteuid() if subject.uid is None else subject.uid
+    found = [wrong(*fault) for fault in faults(path, relay)]
+    yield from found
     try:
         status = path.lstat()
     except FileNotFoundError:
         yield note(f"{path} is not there: the relay makes it")
         return
-    found = list(_wrong_with(path, status, subject.uid))
-    yield from found
-    if not found:
+    if found:
+        return
+    if status.st_mode & _OTHERS_WRITE:  # and sticky
+        yield note(f"{path}: others can take the path while no relay runs", "use one of its own")
+    else:
         owner = system.user_name(status.st_uid)
         kind = system.mount_of(path).kind
         yield ok(f"{path}: mode {status.st_mode & _MODE:o}, of {owner}, on {kind}")
-
-
-def _wrong_with(path: Path, status: os.stat_result, uid: int | None) -> Iterator[Finding]:
-    relay = os.geteuid() if uid is None else uid
-    if stat.S_ISLNK(status.st_mode):
-        yield wrong(f"{path} is a symbolic link", f"give the path it leads to, {path.resolve()}")
-        return
-    if not stat.S_ISDIR(status.st_mode):
-        yield wrong(f"{path} is not a directory", "choose another --socket")
-        return
-    if status.st_uid not in {0, relay}:
-        who = f"{system.user_name(status.st_uid)}, the relay's user is {system.user_name(relay)}"
-        yield wrong(f"{path} belongs to {who}", f"chown {system.user_name(relay)} {path}")
-    if status.st_mode & 0o022:
-        if status.st_mode & stat.S_ISVTX:
-            yield note(
-                f"{path}: others can take the path while no relay runs", "use one of its own"
-            )
-        else:
-            yield wrong(
-                f"{path}: others can write there, and replace the socket", f"chmod go-w {path}"
-            )
 
 
 def check_socket(subject: Subject) -> Iterator[Finding]:
@@ -65,33 +51,83 @@ def check_socket(subject: Subject) -> Iterator[Finding]:
         yield ok(f"{subject.socket} is abstract: it has no file, and no permissions")
         return
     path, wanted = subject.settings.socket, subject.settings.socket_mode
-    if len(os.fsencode(path)) > PATH_MAX:
-        yield wrong(f"{path} is longer than {PATH_MAX} bytes", "choose a shorter --socket")
+    if len(os.fsencode(path)) > SUN_PATH_MAX:
+        yield wrong(f"{path} is longer than {SUN_PATH_MAX} bytes", "choose a shorter --socket")
         return
     try:
         status = path.lstat()
     except FileNotFoundError:
-        yield wrong(f"no relay: there is no socket {path}", START)
+        yield _missing(subject)
         return
     if not stat.S_ISSOCK(status.st_mode):
         yield wrong(f"{path} is not a socket", "move it away, or choose another --socket")
         return
     mode = stat.S_IMODE(status.st_mode)
     owners = f"{system.user_name(status.st_uid)}:{system.group_name(status.st_gid)}"
-    if mode != wanted:
+    if mode != wanted and subject.is_guessed("socket-mode"):
+        yield note(f"{path} has mode {mode:o}; which is wanted, the settings leave open")
+    elif mode != wanted:
         mend = f"chmod {wanted:o} {path}, or tell doctor the relay's --socket-mode"
         yield note(f"{path} has mode {mode:o}, --socket-mode is {wanted:o}", mend)
-    elif mode & stat.S_IWOTH:
+    elif not mode & stat.S_IWOTH:
+        yield ok(f"{path}: mode {mode:o}, of {owners}")
+    elif subject.settings.access is None:
         yield note(f"{path} has mode {mode:o}: every user of this machine may connect and publish")
     else:
-        yield ok(f"{path}: mode {mode:o}, of {owners}")
+        yield ok(f"{path}: mode {mode:o}, the access rules decide who is let in")
+
+
+def _missing(subject: Subject) -> Finding:
+    mend = _START
+    with suppress(OSError):  # where nothing is known of processes, that one listens neither
+        if (finding := _removed(subject)) is not None:
+            return finding
+        mend = _start(subject)
+    return wrong(f"no relay: there is no socket {subject.settings.socket}", mend)
+
+
+def _removed(subject: Subject) -> Finding | None:
+    """Tell of a relay that runs although the socket is not there."""
+    path, pid = subject.settings.socket, subject.pid
+    if subject.listens:
+        who = "somebody" if pid is None else f"pid {pid}"
+        return wrong(
+            f"{path} was removed, while {who} listens there: nobody can connect any more",
+            "restart the relay, which makes it anew",
+        )
+    if pid is not None:
+        return wrong(
+            f"there is no socket {path}, but pid {pid} runs",
+            "tell doctor the relay's --socket, or wait, if it is only starting",
+        )
+    return None
+
+
+def _start(subject: Subject) -> str:
+    """Return what to do where there is no relay: maybe one runs, with other options."""
+    mend = "correct the settings" if subject.is_guessed("socket") else _START
+    others = [
+        f"pid {pid} with {printable(' '.join(options)) or 'no options'}"
+        for pid, words in system.commands()
+        if (options := relay_options(words)) is not None
+    ]
+    if others:
+        mend += f"; relays that run, for their options: {', '.join(others[:_OTHERS])}"
+    return mend
+
+
+def relay_options(words: list[str]) -> list[str] | None:
+    """Return with which options a process was started; None if it is no relay."""
+    if _PLUGIN not in words or not any("twistd" in word for word in words):
+        return None
+    return words[words.index(_PLUGIN) + 1 :]
 
 
 def check_listener(subject: Subject) -> Iterator[Finding]:
     """Whether anybody listens, and who that is."""
     if not subject.listens:
         if subject.is_abstract:
-            yield wrong(f"no relay: nobody listens on {subject.socket}", START)
+            yield wrong(f"no relay: nobody listens on {subject.socket}", _start(subject))
         elif os.path.lexists(subject.socket):
             yield wrong(
                 f"nobody listens on {subject.socket}: a relay left it behind, or listens in another"
@@ -104,7 +140,11 @@ def check_listener(subject: Subject) -> Iterator[Finding]:
         return
     user = system.user_name(system.owner_of(subject.pid))
     words = printable(" ".join(system.command_of(subject.pid)[:1]))
-    yield ok(f"pid {subject.pid} of {user} listens ({words})")
+    text = f"pid {subject.pid} of {user} listens ({words})"
+    if system.is_stopped(subject.pid):
+        yield wrong(f"{text}, but is stopped: it serves nobody", f"kill -CONT {subject.pid}")
+    else:
+        yield ok(text)
 
 
 def check_permission(subject: Subject) -> Iterator[Finding]:
@@ -122,7 +162,7 @@ def check_permission(subject: Subject) -> Iterator[Finding]:
         yield wrong(f"{user} may not search {path.parent}", mend)
         return
     if os.access(path, os.W_OK, effective_ids=True):
-        yield ok(f"{user} may connect")
+        yield ok(f"{user} may {'connect' if subject.settings.access is None else 'open it'}")
         return
     mend = "start the relay with another --socket-mode, or group"
     if status.st_gid:  # not root's, which is nobody's to join

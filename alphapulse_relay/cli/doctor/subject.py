@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 class Subject:
     """A relay as it is set up, and as it runs if it does.
 
-    ``problems`` is what is wrong with the options; ``texts`` are the options' values as they were
-    given; ``config`` is the configuration file, if there is one. ``url`` is where its status is to
-    be had, if not where ``--web`` says.
+    ``problems`` is what is wrong with the options; ``given`` are the options' values as they were
+    given, and where they are from (:func:`option_sources.sources`); ``config`` is the configuration
+    file, if there is one. ``url`` is where its status is to be had, if not where ``--web`` says.
     """
 
     def __init__(
@@ -34,15 +34,25 @@ class Subject:
         settings: Settings,
         *,
         problems: list[OptionError],
-        texts: dict[str, str | list[str]],
+        given: dict[str, tuple[str | list[str], str]],
         config: Path | None,
         url: str | None,
     ) -> None:
         self.settings = settings
         self.problems = problems
-        self.texts = texts
+        self.texts = {name: text for name, (text, _) in given.items()}
+        self._origins = {name: origin for name, (_, origin) in given.items()}
         self.config = config
         self._url = url
+
+    def is_guessed(self, option: str) -> bool:
+        """Tell whether an option's value may be another, as what is wrong would say so.
+
+        That may be any key of a file that is not understood. The access rules are an option here.
+        """
+        about = {name for each in self.problems for name in (each.option, *each.also)}
+        unread = any(each.option == "config" and not each.also for each in self.problems)
+        return option in about or (unread and self._origins.get(option, "default") == "default")
 
     @property
     def socket(self) -> str:

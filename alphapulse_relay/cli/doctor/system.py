@@ -83,6 +83,11 @@ def is_alive(pid: int) -> bool:
     return (PROC / str(pid)).exists()
 
 
+def is_stopped(pid: int) -> bool:
+    """Tell whether a process was stopped, by SIGSTOP or a debugger, and waits to be continued."""
+    return _line_of(pid, "status", "State:").split()[1] in {"T", "t"}
+
+
 def owner_of(pid: int) -> int:
     """Return the user that a process runs as.
 
@@ -95,6 +100,13 @@ def command_of(pid: int) -> list[str]:
     """Return the words that a process was started with."""
     words = (PROC / str(pid) / "cmdline").read_bytes().rstrip(b"\0").split(b"\0")
     return [os.fsdecode(word) for word in words]
+
+
+def commands() -> Iterator[tuple[int, list[str]]]:
+    """Yield all processes, with the words that they were started with, as far as may be seen."""
+    for pid in _processes():
+        with suppress(OSError):
+            yield pid, command_of(pid)
 
 
 def open_files_limits(pid: int) -> tuple[int, int]:
@@ -136,11 +148,13 @@ def mount_of(path: Path) -> Mount:
     return best
 
 
-def nearest_directory(path: Path) -> Path:
-    """Return the path, or where it is missing what is there of its parents."""
-    while not path.exists() and path != path.parent:
-        path = path.parent
-    return path
+def groups_of(uid: int) -> set[int]:
+    """Return the groups of a user as it logs in; none of one that is not known here."""
+    try:
+        user = pwd.getpwuid(uid)
+    except KeyError:
+        return set()
+    return set(os.getgrouplist(user.pw_name, user.pw_gid))
 
 
 def user_name(uid: int) -> str:

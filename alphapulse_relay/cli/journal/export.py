@@ -13,6 +13,7 @@ import click
 
 from alphapulse_relay.cli.filters import Filter, filter_options
 from alphapulse_relay.cli.journal.files import (
+    JournalCommand,
     entries_from,
     journal_option,
     open_journal,
@@ -27,6 +28,7 @@ from alphapulse_relay.protocol_v2.signals import SignalTable
 
 
 @click.command(
+    cls=JournalCommand,
     epilog=examples(
         "signal-relay journal export --output all.v2",
         "signal-relay journal export --since 2h --type ArbitrageSignal > arbitrage.v2",

@@ -3,6 +3,7 @@
 Knows the journal room, where to begin in it, and the words for what goes wrong with it.
 """
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,8 +21,22 @@ from alphapulse_relay.cli.words import Failure, say
 from alphapulse_relay.journal.format import FormatError
 from alphapulse_relay.journal.reader import Entry, Journal, Lost
 
-DEFAULT_JOURNAL = str(Path(DEFAULT_SOCKET).parent / "journal")
 _NAME_IT = "name the directory with --journal"
+
+
+class JournalCommand(click.Command):
+    """A command that looks into a journal. It takes no arguments, which a person might try."""
+
+    allow_extra_args = True  # so that what is told of them says what to do
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the options."""
+        rest = super().parse_args(ctx, args)
+        if rest and not ctx.resilient_parsing:
+            raise click.UsageError(
+                f"Unexpected argument {rest[0]!r}: {_NAME_IT}, or -j for short.", ctx
+            )
+        return rest
 
 
 def journal_option(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -31,12 +46,20 @@ def journal_option(command: Callable[..., Any]) -> Callable[..., Any]:
         "-j",
         "directory",
         type=click.Path(path_type=Path),
-        default=DEFAULT_JOURNAL,
+        default=_beside_the_socket,
         envvar="SIGNAL_RELAY_JOURNAL",
-        show_default=True,
+        show_default=f"beside the socket of SIGNAL_RELAY_SOCKET, or {DEFAULT_SOCKET}",
         show_envvar=True,
         help="The journal's directory.",
     )(command)
+
+
+def _beside_the_socket() -> Path:
+    """Return where a relay keeps its journal if it is not told where."""
+    socket = os.environ.get("SIGNAL_RELAY_SOCKET") or DEFAULT_SOCKET
+    if socket.startswith("@"):
+        raise click.UsageError(f"There is no directory beside {socket!r}: {_NAME_IT}.")
+    return Path(socket).parent / "journal"
 
 
 def open_journal(

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 from rich.table import Table
 
-from alphapulse_relay.cli.journal.files import journal_option, open_journal
+from alphapulse_relay.cli.journal.files import JournalCommand, journal_option, open_journal
 from alphapulse_relay.cli.journal.tables import console, empty_table, moment
 from alphapulse_relay.cli.numbers import counted
 from alphapulse_relay.cli.words import examples
@@ -18,6 +18,7 @@ from alphapulse_relay.journal.reader import Journal, Part
 
 @click.command(
     "list",
+    cls=JournalCommand,
     epilog=examples(
         "signal-relay journal list",
         "signal-relay journal list --journal /var/lib/signal-relay/journal",

@@ -13,7 +13,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from alphapulse_relay.cli.journal.files import journal_option, open_journal, tell_lost
+from alphapulse_relay.cli.journal.files import (
+    JournalCommand,
+    journal_option,
+    open_journal,
+    tell_lost,
+)
 from alphapulse_relay.cli.journal.tables import console, empty_table, moment
 from alphapulse_relay.cli.layouts import layouts_option
 from alphapulse_relay.cli.numbers import counted
@@ -70,6 +75,7 @@ class Sums:
 
 
 @click.command(
+    cls=JournalCommand,
     epilog=examples(
         "signal-relay journal stats --since 24h",
         "signal-relay journal stats --json | jq '.sources[] | {source, messages}'",

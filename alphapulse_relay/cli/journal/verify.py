@@ -4,13 +4,19 @@ from pathlib import Path
 
 import click
 
-from alphapulse_relay.cli.journal.files import journal_option, open_journal, progress_bar
+from alphapulse_relay.cli.journal.files import (
+    JournalCommand,
+    journal_option,
+    open_journal,
+    progress_bar,
+)
 from alphapulse_relay.cli.numbers import counted
 from alphapulse_relay.cli.words import Failure, examples, standard_output
 from alphapulse_relay.journal.recovery import Damage
 
 
 @click.command(
+    cls=JournalCommand,
     epilog=examples(
         "signal-relay journal verify",
         "signal-relay journal verify || echo 'look at the disk'",

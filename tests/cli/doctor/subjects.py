@@ -7,7 +7,7 @@ from alphapulse_relay.cli.doctor.checks import Check
 from alphapulse_relay.cli.doctor.finding import Finding, Verdict
 from alphapulse_relay.cli.doctor.subject import Subject
 from alphapulse_relay.cli.relay_options import forgiving_settings
-from alphapulse_relay.option_sources import sources
+from alphapulse_relay.option_sources import config_path, sources
 
 
 def subject(directory: Path, *, url: str | None = None, **flags: str | list[str]) -> Subject:
@@ -15,8 +15,8 @@ def subject(directory: Path, *, url: str | None = None, **flags: str | list[str]
     given = {"socket": str(directory / "s.sock"), "web": "none"}
     given |= {name.replace("_", "-"): value for name, value in flags.items()}
     settings, problems = forgiving_settings(given, {})
-    texts = {name: text for name, (text, _) in sources(given, {}).items()}
-    return Subject(settings, problems=problems, texts=texts, config=None, url=url)
+    found = sources(given, {}, lambda _: None)
+    return Subject(settings, problems=problems, given=found, config=config_path(given, {}), url=url)
 
 
 def running(directory: Path, pid: int, answer: Any = None, **flags: str | list[str]) -> Subject:

@@ -116,6 +116,54 @@ class TestRunning:
         assert found == {"settings": f"--config: {config}: unknown key 'hodl': did you mean hold?"}
 
 
+class TestFile:
+    @pytest.fixture
+    def file(self, tmp_path: Path) -> Path:
+        path = tmp_path / "relay.toml"
+        path.write_text('socket-mode = "666"\n')
+        return path
+
+    @pytest.fixture
+    def running(self, file: Path) -> Iterator[Relay]:
+        with Relay("--config", str(file)) as relay:
+            yield relay
+
+    def notes(self, relay: Relay, file: Path) -> dict[str, str]:
+        where = ["--socket", str(relay.socket), "--url", f"http://127.0.0.1:{relay.port}"]
+        shown = json.loads(doctor(*where, "--config", str(file), "--json").stdout)
+        return {each["check"]: each["what"] for each in shown["findings"]}
+
+    def test_only_what_is_wrong_is_called_wrong(self, running: Relay, file: Path) -> None:
+        with file.open("a") as more:
+            more.write('[[access]]\nname = "desk"\nuid = ["nobody-has-this"]\n')
+        assert set(wrong(running, "--config", str(file))) == {"settings"}
+        assert "mode 666" in self.notes(running, file)["socket"]
+
+    def test_changed_and_not_read(self, running: Relay, file: Path) -> None:
+        assert self.notes(running, file)["file in force"] == f"the relay goes by {file}"
+        file.write_text('socket-mode = "666"\nfsync = "never"\n')
+        assert "was changed since" in self.notes(running, file)["file in force"]
+        running.process.send_signal(signal.SIGHUP)
+        running.wait_for_log("SIGHUP: settings")
+        assert self.notes(running, file)["file in force"].endswith("--fsync")
+
+    def test_a_socket_that_was_removed(self, running: Relay, file: Path) -> None:
+        running.socket.unlink()
+        told = wrong(running, "--config", str(file))
+        assert f"while pid {running.process.pid} listens there" in told["socket"]
+
+    def test_stopped(self, running: Relay, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("alphapulse_relay.cli.snapshot.TIMEOUT", 0.2)
+        running.process.send_signal(signal.SIGSTOP)
+        try:
+            os.waitid(os.P_PID, running.process.pid, os.WSTOPPED | os.WNOWAIT)
+            told = wrong(running, "--config", str(file))
+        finally:
+            running.process.send_signal(signal.SIGCONT)
+        assert set(told) == {"listener", "side port"}
+        assert all("is stopped" in what for what in told.values())
+
+
 class TestKilled:
     def test_socket_and_journal_stay(self) -> None:
         with Relay() as relay:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from alphapulse_relay import option_values
 from alphapulse_relay.cli.doctor import files
 from tests.authority import SERVER, Authority
 from tests.cli.doctor.subjects import found, only, subject
@@ -33,10 +34,10 @@ class TestSettings:
     def test_what_only_this_user_may_not_read(
         self, tmp_path: Path, token: Path, monkeypatch
     ) -> None:
-        def deny(self: Path, *_: object) -> None:
+        def deny(*_: object) -> None:
             raise PermissionError(13, "Permission denied")
 
-        monkeypatch.setattr(Path, "open", deny)
+        monkeypatch.setattr(option_values, "read_small", deny)
         finding = only(files.check_settings, subject(tmp_path, web_token_file=str(token)))
         assert finding.verdict == "note"
         assert finding.what.endswith("cannot be read: Permission denied")

@@ -49,6 +49,13 @@ class TestDirectory:
         assert only(journal.check_directory, subject(tmp_path)).verdict == "note"
         assert only(journal.check_directory, running(tmp_path, os.getpid())).verdict == "wrong"
 
+    def test_below_one_that_others_can_write_to(self, directory: Path) -> None:
+        """They could put another journal in its place: the relay does not start."""
+        directory.chmod(0o770)
+        finding = only(journal.check_directory, subject(directory))
+        assert finding.verdict == "wrong"
+        assert finding.what == f"others can write to the directory {directory}"
+
     def test_no_directory(self, tmp_path: Path) -> None:
         (tmp_path / "journal").touch()
         finding = only(journal.check_directory, subject(tmp_path))
@@ -69,7 +76,9 @@ class TestDirectory:
         assert finding.mend == f"chown -R 54321 {directory}/journal"
 
 
-@pytest.mark.parametrize(("kind", "verdict"), [("ext4", "ok"), ("tmpfs", "note"), ("nfs4", "note")])
+@pytest.mark.parametrize(
+    ("kind", "verdict"), [("ext4", "ok"), ("tmpfs", "note"), ("nfs4", "note"), ("proc", "wrong")]
+)
 def test_file_system(tmp_path, monkeypatch, kind: str, verdict: str) -> None:
     monkeypatch.setattr(system, "mount_of", lambda _: Mount(Path("/data"), kind))
     finding = only(journal.check_file_system, subject(tmp_path))

@@ -6,17 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from alphapulse_relay import service
 from alphapulse_relay.cli.doctor import limits, system
 from alphapulse_relay.hub.ports import LISTEN_BACKLOG
-from alphapulse_relay.web.connections import WEB_CONNECTIONS_MAX
 from tests.cli.doctor.subjects import found, only, running, subject
 
 
-def test_figures_are_the_relays() -> None:
-    assert limits.WEB_CONNECTIONS == WEB_CONNECTIONS_MAX
-    assert limits.WEB_SHARE == service.WEB_SHARE
-    assert limits.SPARE_DESCRIPTORS == service.SPARE_DESCRIPTORS
+def test_the_figure_is_the_relays() -> None:
     assert limits.LISTEN_BACKLOG == LISTEN_BACKLOG
 
 

@@ -8,6 +8,8 @@ import pytest
 
 from alphapulse_relay import __version__
 from alphapulse_relay.cli.doctor import relay, system
+from alphapulse_relay.cli.doctor.finding import Finding
+from alphapulse_relay.cli.snapshot import Silence
 from alphapulse_relay.cli.words import Failure
 from tests.cli.doctor.subjects import found, only, running
 from tests.cli.side_port import document
@@ -37,6 +39,25 @@ class TestSidePort:
         finding = self.check(tmp_path, Failure("no answer"), web="tcp:9760")
         assert (finding.verdict, finding.what) == ("wrong", "no answer")
 
+    def test_a_failure_steers_no_terminal(self, tmp_path: Path) -> None:
+        finding = self.check(tmp_path, Failure("answers 500 \x1b[2J"), web="tcp:9760")
+        assert finding.what == "answers 500 ?[2J"
+
+    def test_hangs(self, tmp_path: Path) -> None:
+        finding = self.check(tmp_path, Silence("no answer"), web="tcp:9760")
+        assert finding.verdict == "wrong"
+        assert f"is silent: pid {os.getpid()} hangs" in finding.what
+
+    def test_stopped(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(system, "is_stopped", lambda _: True)
+        finding = self.check(tmp_path, Silence("no answer"), web="tcp:9760")
+        assert finding.what.endswith(f"is silent: pid {os.getpid()} is stopped")
+        assert finding.mend == f"kill -CONT {os.getpid()}"
+
+    def test_where_it_is_may_be_wrong(self, tmp_path: Path) -> None:
+        finding = self.check(tmp_path, Failure("no answer"), web="tcp:x")
+        assert finding.verdict == "note"
+
     def test_of_another_relay(self, tmp_path: Path) -> None:
         finding = self.check(tmp_path, sound() | {"pid": 1}, web="tcp:9760")
         assert finding.verdict == "wrong"
@@ -53,6 +74,32 @@ class TestSidePort:
     def test_no_relay(self, tmp_path: Path) -> None:
         one = running(tmp_path, os.getpid(), Failure("no answer"), web="tcp:9760")
         assert found(relay.check_side_port, one) == []
+
+
+class TestFile:
+    def check(self, path: Path, restart: list[str], read_at: float) -> list[tuple[str, str]]:
+        config = path / "relay.toml"
+        config.touch()
+        os.utime(config, (100, 100))
+        content = sound() | {"settings": {"read_at": read_at, "restart": restart}}
+        return found(relay.check_file, running(path, os.getpid(), content, config=str(config)))
+
+    def test_in_force(self, tmp_path: Path) -> None:
+        assert self.check(tmp_path, [], 100.0) == [
+            ("ok", f"the relay goes by {tmp_path}/relay.toml")
+        ]
+
+    def test_changed_since(self, tmp_path: Path) -> None:
+        assert self.check(tmp_path, [], 99.9) == [
+            ("note", f"{tmp_path}/relay.toml was changed since the relay read its settings")
+        ]
+
+    def test_needs_a_restart(self, tmp_path: Path) -> None:
+        told = "the relay has other values than it would start with: --fsync, --cpu"
+        assert self.check(tmp_path, ["--fsync", "--cpu"], 100.0) == [("note", told)]
+
+    def test_a_relay_that_does_not_tell(self, tmp_path: Path) -> None:
+        assert found(relay.check_file, running(tmp_path, os.getpid(), sound())) == []
 
 
 class TestReadiness:
@@ -102,9 +149,55 @@ class TestLosses:
             )
         ]
 
+    @pytest.mark.parametrize(
+        ("reason", "mend"),
+        [
+            ("forbidden", "[[access]]"),
+            ("control", "asked"),
+            ("tlv", "--tlv-types"),
+            ("magic", "mend"),
+        ],
+    )
+    def test_what_to_do(self, tmp_path: Path, reason: str, mend: str) -> None:
+        content = sound()
+        content["counters"] |= {"dropped": {reason: 1}}
+        assert mend in only(relay.check_losses, running(tmp_path, os.getpid(), content)).mend
+
     def test_missed(self, tmp_path: Path) -> None:
         told = [("note", "1 message missed by connected peers, overtaken")]
         assert self.check(tmp_path, missed={"overtaken": 1}) == told
+
+    @pytest.mark.parametrize("counter", ["dropped", "missed"])
+    def test_reasons_steer_no_terminal(self, tmp_path: Path, counter: str) -> None:
+        ((_, what),) = self.check(tmp_path, **{counter: {"\x1b[2J": 1}})
+        assert what.endswith(", ?[2J")
+
+
+class TestRefusals:
+    def check(self, directory: Path, refused: dict[str, int]) -> Finding:
+        content = sound()
+        content["counters"]["connections"] = {"refused": refused}
+        return only(relay.check_refusals, running(directory, os.getpid(), content))
+
+    def test_none(self, tmp_path: Path) -> None:
+        assert self.check(tmp_path, {"tls": 0}).verdict == "ok"
+
+    @pytest.mark.parametrize(
+        ("reason", "mend"),
+        [
+            ("forbidden", "[[access]]"),
+            ("too_many_of_identity", "connections ="),
+            ("timeout", "log"),
+        ],
+    )
+    def test_some(self, tmp_path: Path, reason: str, mend: str) -> None:
+        finding = self.check(tmp_path, {reason: 2, "tls": 0})
+        assert finding.verdict == "note"
+        assert finding.what == f"2 connections refused since it started, {reason}"
+        assert mend in finding.mend
+
+    def test_reasons_steer_no_terminal(self, tmp_path: Path) -> None:
+        assert self.check(tmp_path, {"\x1b[2J": 1}).what.endswith(", ?[2J")
 
 
 class TestPeers:

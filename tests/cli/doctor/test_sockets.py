@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from alphapulse_relay.cli.doctor import system
 from alphapulse_relay.cli.doctor.sockets import (
     check_directory,
     check_listener,
@@ -48,7 +49,18 @@ class TestDirectory:
     def test_others_write(self, short_path: Path, mode: int) -> None:
         short_path.chmod(mode)
         finding = only(check_directory, subject(short_path))
-        assert (finding.verdict, finding.mend) == ("wrong", f"chmod go-w {short_path}")
+        assert (finding.verdict, finding.what) == (
+            "wrong",
+            f"others can write to the directory {short_path}",
+        )
+        assert finding.mend.startswith("run chmod go-w on it")
+
+    @pytest.mark.parametrize("name", ["sub", "none"])
+    def test_others_write_further_up(self, short_path: Path, name: str) -> None:
+        (short_path / "sub").mkdir()
+        short_path.chmod(0o770)
+        verdicts = [verdict for verdict, _ in found(check_directory, subject(short_path / name))]
+        assert verdicts == (["wrong"] if name == "sub" else ["wrong", "note"])
 
     def test_sticky(self, short_path: Path) -> None:
         short_path.chmod(0o1777)
@@ -60,7 +72,7 @@ class TestDirectory:
         finding = only(check_directory, subject(short_path / "link"))
         assert (finding.verdict, finding.what) == (
             "wrong",
-            f"{short_path}/link is a symbolic link",
+            f"the directory {short_path}/link is a symbolic link",
         )
         assert f"{short_path}/real" in finding.mend
 
@@ -74,7 +86,7 @@ class TestDirectory:
         os.chown(short_path, OTHER_UID, -1)
         finding = only(check_directory, subject(short_path))
         assert finding.verdict == "wrong"
-        assert finding.what.startswith(f"{short_path} belongs to {OTHER_UID}, ")
+        assert finding.what == f"{short_path} belongs to another user (uid {OTHER_UID})"
 
     @as_root
     def test_of_the_relay_that_runs(
@@ -97,6 +109,31 @@ class TestSocket:
         assert finding.what == f"no relay: there is no socket {short_path}/s.sock"
         assert "twistd -n signal-relay" in finding.mend
 
+    def test_none_where_another_relay_runs(
+        self, short_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        relay = ["python", "/usr/bin/twistd", "-n", "signal-relay", "-s", "/run/x.sock"]
+        other = ["sudo", "signal-relay", "doctor"]
+        monkeypatch.setattr(system, "commands", lambda: [(7, relay), (8, other)])
+        finding = only(check_socket, subject(short_path))
+        assert finding.mend.endswith(
+            "; relays that run, for their options: pid 7 with -s /run/x.sock"
+        )
+
+    def test_removed_while_a_relay_listens(self, short_path: Path) -> None:
+        with bound(short_path / "s.sock"):
+            (short_path / "s.sock").unlink()
+            finding = only(check_socket, subject(short_path))
+        assert finding.what == (
+            f"{short_path}/s.sock was removed, while pid {os.getpid()} listens there: "
+            "nobody can connect any more"
+        )
+        assert "restart" in finding.mend
+
+    def test_none_of_a_relay_that_runs(self, short_path: Path) -> None:
+        finding = only(check_socket, running(short_path, os.getpid()))
+        assert finding.what.endswith(f"s.sock, but pid {os.getpid()} runs")
+
     def test_something_else(self, short_path: Path) -> None:
         (short_path / "s.sock").touch()
         finding = only(check_socket, subject(short_path))
@@ -112,6 +149,23 @@ class TestSocket:
             "note",
             f"{short_path}/s.sock has mode 660, --socket-mode is 600",
         )
+
+    def test_a_mode_that_the_settings_leave_open(self, short_path: Path) -> None:
+        config = short_path / "relay.toml"
+        config.write_text("socket_mode = 666")
+        with bound(short_path / "s.sock"):
+            (short_path / "s.sock").chmod(0o666)
+            finding = only(check_socket, subject(short_path, config=str(config)))
+        assert (finding.verdict, finding.mend) == ("note", "")
+
+    def test_open_to_all_with_access_rules(self, short_path: Path) -> None:
+        config = short_path / "relay.toml"
+        config.write_text('socket-mode = "666"\n[[access]]\nname = "desk"\nuid = [0]\n')
+        with bound(short_path / "s.sock"):
+            (short_path / "s.sock").chmod(0o666)
+            finding = only(check_socket, subject(short_path, config=str(config)))
+        assert finding.verdict == "ok"
+        assert finding.what.endswith("mode 666, the access rules decide who is let in")
 
     def test_open_to_all(self, short_path: Path) -> None:
         with bound(short_path / "s.sock"):
@@ -137,6 +191,12 @@ class TestListener:
             finding = only(check_listener, subject(short_path))
         assert finding.verdict == "ok"
         assert finding.what.startswith(f"pid {os.getpid()} of ")
+
+    def test_stopped(self, short_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(system, "is_stopped", lambda _: True)
+        with bound(short_path / "s.sock"):
+            finding = only(check_listener, subject(short_path))
+        assert (finding.verdict, finding.mend) == ("wrong", f"kill -CONT {os.getpid()}")
 
     def test_by_another_name_of_the_directory(self, short_path: Path) -> None:
         (short_path / "real").mkdir()

@@ -49,6 +49,28 @@ def test_another_answers(tmp_path: Path) -> None:
             _ = one.snapshot
 
 
+class TestGuessed:
+    def test_a_wrong_value(self, tmp_path: Path) -> None:
+        one = subject(tmp_path, socket_mode="rw")
+        assert (one.is_guessed("socket-mode"), one.is_guessed("hold")) == (True, False)
+
+    @pytest.mark.parametrize(
+        ("content", "guessed"),
+        [
+            ("hold = 3", set()),
+            ("socket_mode = 3\nhold = 3", {"socket-mode", "access"}),
+            ("hold = ", {"hold", "socket-mode", "access"}),
+            ("[[access]]", {"access"}),
+        ],
+    )
+    def test_a_wrong_file(self, tmp_path: Path, content: str, guessed: set[str]) -> None:
+        config = tmp_path / "relay.toml"
+        config.write_text(content)
+        one = subject(tmp_path, config=str(config))
+        asked = ("socket", "hold", "socket-mode", "access")
+        assert {name for name in asked if one.is_guessed(name)} == guessed
+
+
 def test_journal(tmp_path: Path) -> None:
     save(tmp_path / "journal", Segment().fill([message(1)]))
     journal = subject(tmp_path).journal

@@ -2,7 +2,10 @@
 
 import fcntl
 import os
+import signal
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -86,15 +89,28 @@ def test_owner_is_who_it_has_become(tmp_path: Path, monkeypatch) -> None:
     assert system.owner_of(7) == 54321
 
 
+def test_stopped() -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+        assert not system.is_stopped(child.pid)
+        child.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, child.pid, os.WSTOPPED | os.WNOWAIT)
+        assert system.is_stopped(child.pid)
+        child.kill()
+
+
+def test_commands() -> None:
+    assert dict(system.commands())[os.getpid()] == system.command_of(os.getpid())
+
+
+def test_groups() -> None:
+    assert 0 in system.groups_of(0)
+    assert system.groups_of(54321) == set()
+
+
 def test_names_of_nobody() -> None:
     assert system.user_name(0) == "root"
     assert system.user_name(54321) == "54321"
     assert system.group_name(54321) == "54321"
-
-
-def test_nearest_directory(tmp_path: Path) -> None:
-    assert system.nearest_directory(tmp_path / "a" / "b") == tmp_path
-    assert system.nearest_directory(tmp_path) == tmp_path
 
 
 def test_kernel_number() -> None:
