@@ -7,8 +7,11 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from queue import Queue
+from threading import Thread
 from typing import Self
 
 import pytest
@@ -184,7 +187,10 @@ class Service(Relay):
         self._notify.unlink(missing_ok=True)
         self._told = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._told.bind(str(self._notify))
-        self._told.settimeout(PATIENCE)
+        self._words: Queue[str] = Queue()
+        # All the time: few words may wait at a socket, and the relay does not wait to say one.
+        self._ear = Thread(target=self._hear)
+        self._ear.start()
 
     def command(self, line: str) -> list[str]:
         """Return a command of the unit, for this directory."""
@@ -223,12 +229,20 @@ class Service(Relay):
 
     def __exit__(self, *others: object) -> None:
         super().__exit__(*others)
+        self._told.shutdown(socket.SHUT_RD)
+        self._ear.join(PATIENCE)
         self._told.close()
+
+    def _hear(self) -> None:
+        while words := self._told.recv(4096):
+            self._words.put(words.decode())
 
     def wait_to_be_told(self, wanted: str) -> str:
         """Return the next notification that has such a line."""
-        while not re.search(f"^{wanted}", words := self._told.recv(4096).decode(), re.M):
-            pass
+        deadline = time.monotonic() + PATIENCE
+        words = ""
+        while not re.search(f"^{wanted}", words, re.M):
+            words = self._words.get(timeout=max(deadline - time.monotonic(), 0.001))
         return words
 
 

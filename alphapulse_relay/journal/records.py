@@ -79,12 +79,15 @@ class Index:
 
         What is left of earlier use has lower positions.
         """
-        rest = self._slice(slot + 1, self.capacity - slot - 1)
-        for number, (found,) in enumerate(_POSITION.iter_unpack(rest), slot + 1):
-            if position <= found <= self._limit:
-                record = self.record(number)
-                if record is not None:
-                    return number, record
+        for start in range(slot + 1, self.capacity, BLOCK):
+            block = self._slice(start, min(BLOCK, self.capacity - start))
+            if block == _UNUSED[: len(block)]:
+                continue  # as most of an index is: a start must not take long for it
+            for number, found in enumerate(_positions(block), start):
+                if position <= found <= self._limit:
+                    record = self.record(number)
+                    if record is not None:
+                        return number, record
         return None
 
     def unknown_origins(self, records: int) -> Iterator[int]:
@@ -129,6 +132,7 @@ def _check_of(count: int, epoch: int) -> int:
 
 
 _RESIDUE = _check_of(1, 0)
+_UNUSED = bytes(BLOCK * RECORD_SIZE)
 _FIELDS = struct.Struct("<QQQQIII4x")
 _SPAN = struct.Struct("<Q24xI4xI4x")
 _ORIGIN = struct.Struct("<16xQ24x")
