@@ -149,11 +149,12 @@ def test_an_authority_as_the_documents_make_it(tmp_path: Path) -> None:
     """The commands of docs/operations.md, then a relay and a client that use what they made."""
     document = (Path(__file__).parent.parent / "docs" / "operations.md").read_text()
     section = document.partition("### Certificates")[2]
-    (script,) = re.findall(r"```sh\n(.*?)```", section.partition("\n## ")[0], re.S)
+    script = "".join(re.findall(r"```sh\n(.*?)```", section.partition("\n## ")[0], re.S))
     done = subprocess.run(
         ["sh", "-e"], input=script, text=True, cwd=tmp_path, capture_output=True, check=False
     )
     assert done.returncode == 0, done.stderr
+    assert (tmp_path / "ca.crl").stat().st_size > 0
     listen = (
         f"mtls:0:certKey={tmp_path}/relay.pem:privateKey={tmp_path}/relay.key"
         f":clientCA={tmp_path}/ca.pem:interface=127.0.0.1"
