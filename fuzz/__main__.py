@@ -20,7 +20,7 @@ KEPT = Path(__file__).parents[1] / "build" / "fuzz"
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - a directory of our own is made in it
 INPUT_SECONDS = 10
 """One input that takes longer is a finding: most take less than a millisecond."""
-MEMORY_MB = 1024
+MEMORY_MB = 2048
 """More memory than this is a finding."""
 _DONE = re.compile(r"stat::number_of_executed_units:\s*(\d+)")
 
