@@ -17,7 +17,7 @@ RECEIVE_SIZE = 256 * 1024
 """Bytes asked of a socket at once: more than its buffer holds by default (212,992 bytes)."""
 CONNECT_SECONDS = 10.0
 """How long one attempt to connect may take: a listener whose queue is full does not answer."""
-_CREDENTIALS = struct.Struct("3i")  # pid, uid, gid: struct ucred of unix(7)
+_CREDENTIALS = struct.Struct("iII")  # pid, uid, gid: struct ucred of unix(7)
 
 
 class Clock(Protocol):

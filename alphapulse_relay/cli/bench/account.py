@@ -23,7 +23,7 @@ LOOK_INTERVAL = 0.05
 """Seconds between two looks at the side port."""
 OURS = frozenset({"closed", "reset"})
 """How a connection ends that the relay did not end."""
-_CREDENTIALS = struct.Struct("3i")  # pid, uid, gid
+_CREDENTIALS = struct.Struct("iII")  # pid, uid, gid
 
 
 class Account:
