@@ -39,7 +39,7 @@ UNDISTURBED_SECONDS = 1.0
 """...until one is done, or the one that began first has had so long: it goes for them."""
 HANDSHAKES_PER_SECOND = 50
 """How many may begin at a port in the long run. Others wait to be accepted: so a flood of them
-takes 1 % of the reactor's time."""
+leaves most of the reactor's time to those who are peers."""
 HANDSHAKES_BURST_SECONDS = 10.0
 """So many seconds' worth may begin at once: 500, when a desk comes back after a restart."""
 _READ_SIZE = 1 << 15
