@@ -47,7 +47,7 @@ PROOF = "client.pem"
 """A certificate and its key, and what the relay's is signed by: itself."""
 AT_ONCE = 8
 """Clients that shake hands at the same time, each as fast as it can."""
-LET_IN_AT_ONCE = 600
+LET_IN_AT_ONCE = 216
 """More handshakes than a TLS port begins before it has others wait: a flood lasts."""
 HELLOS_HELD = 256
 """Twice as many unfinished handshakes as a TLS port takes."""

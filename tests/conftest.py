@@ -1,6 +1,7 @@
 """What all tests share: how many examples a property gets, and what runs on one build only."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,10 @@ ONE_BUILD = {
     "cli/test_tail.py": PROCESSES,
 }
 """Tests whose outcome cannot depend on the build, and why. All others run on both builds."""
+
+# Who is started in the background by a shell ignores SIGINT, and so would all that tests interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def is_left_out(config: pytest.Config) -> bool:
