@@ -7,6 +7,7 @@ sockets nor clocks; the drivers are :mod:`blocking`, :mod:`reconnecting` and any
 
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import islice
 from typing import NamedTuple
 
 from alphapulse_relay.client.bookmark import Bookmark, fingerprint
@@ -38,8 +39,8 @@ from alphapulse_relay.protocol_v2.control import (
     parse_control,
 )
 from alphapulse_relay.protocol_v2.errors import WireError
-from alphapulse_relay.protocol_v2.framing import MAX_MESSAGE, Level, MessageReader, Rules
-from alphapulse_relay.protocol_v2.header import Domain, Header
+from alphapulse_relay.protocol_v2.framing import MAX_MESSAGE, RunReader, split
+from alphapulse_relay.protocol_v2.header import Header
 
 NOTHING: frozenset[int] = frozenset({ControlType.ACK})
 """Types for a client that only publishes: no signal has a TLV of this type."""
@@ -48,7 +49,6 @@ CLIENT_SOURCE = 0
 NAME_HELD = 10.0
 """Seconds for which a client that no relay has answered yet comes again where its name is taken:
 its predecessor's connection may still be held, but another client may have the name for good."""
-_DOMAIN_OFFSET = 4
 _PASSING = frozenset({ErrorCode.TOO_MANY_PEERS, ErrorCode.NAME_TAKEN, ErrorCode.LEAVING})
 
 
@@ -59,6 +59,14 @@ class Message(NamedTuple):
     """
 
     data: bytes
+    bookmark: Bookmark
+
+
+class Run(NamedTuple):
+    """Whole messages end to end as they came over the wire, and where to go on behind them."""
+
+    data: bytes
+    messages: int
     bookmark: Bookmark
 
 
@@ -76,7 +84,15 @@ class Missed(NamedTuple):
     bookmark: Bookmark
 
 
-Event = Message | Synced | Missed | Ack | Heartbeat
+class _Raw(NamedTuple):
+    """Messages that have come, some of which may have come before a break."""
+
+    data: bytes
+    messages: int
+
+
+Told = Synced | Missed | Ack | Heartbeat
+Event = Message | Told
 
 
 class Core:
@@ -106,8 +122,8 @@ class Core:
         if bookmark is not None and bookmark.asked != self._asked:
             bookmark = Bookmark(bookmark.epoch, bookmark.position, 0, self._asked)
         self._bookmark = bookmark
-        self._rules = Rules(level=Level.FRAMING, max_message=max_message)
-        self._reader = MessageReader(self._rules)
+        self._max_message = max_message
+        self._reader = RunReader(max_message)
         self._came = 0  # messages on this connection since the bookmark's position
         self._ever_answered = False
         self._holding = True  # the outbox, until the relay has answered on this connection
@@ -133,7 +149,7 @@ class Core:
         there is one. Messages are for :meth:`due`: a relay that refuses the Subscribe would take
         them for another client's.
         """
-        self._reader = MessageReader(self._rules)
+        self._reader = RunReader(self._max_message)
         self._came = 0
         self.answered = False
         self._holding = True
@@ -192,14 +208,28 @@ class Core:
         (:class:`BookmarkError`) where the relay sent an Error, and :class:`NotARelayError` for
         bytes that no relay sends, both after the events before it. The connection is over then.
         """
+        for event in self._receive(data):
+            if isinstance(event, _Raw):
+                yield from filter(None, map(self._message, split(event.data)))
+            else:
+                yield event
+
+    def receive_runs(self, data: bytes) -> Iterator[Run | Told]:
+        """Do as :meth:`receive`, but yield all messages that follow each other as one run.
+
+        For who passes them on: nothing is done for each message. What is compressed stays so.
+        """
+        for event in self._receive(data):
+            if not isinstance(event, _Raw):
+                yield event
+            elif (run := self._run(*event)) is not None:
+                yield run
+
+    def _receive(self, data: bytes) -> Iterator[_Raw | Told]:
+        """Yield what the relay says, and between that what it sends: bytes of so many messages."""
         try:
-            for message in self._reader.feed(data):
-                if message[_DOMAIN_OFFSET] == Domain.SYSTEM:
-                    event = self._control(parse_control(message))
-                else:
-                    event = self._message(message)
-                if event is not None:
-                    yield event
+            for run, messages in self._reader.feed(data):
+                yield _Raw(run, messages) if messages else self._control(parse_control(run))
         except (WireError, ControlError) as error:
             raise NotARelayError(f"what comes is not from a relay: {error}") from error
 
@@ -229,16 +259,29 @@ class Core:
         self._bookmark = Bookmark(epoch, position, self._came, asked)
         return Message(self._plain(data), self._bookmark)
 
+    def _run(self, data: bytes, messages: int) -> Run | None:
+        """Do as :meth:`_message` with many."""
+        if not self.answered or self._bookmark is None:
+            return None
+        epoch, position, taken, asked = self._bookmark
+        passed_over = min(max(taken - self._came, 0), messages)
+        self._came += messages
+        if passed_over == messages:
+            return None
+        begin = sum(map(len, islice(split(data), passed_over)))
+        self._bookmark = Bookmark(epoch, position, self._came, asked)
+        return Run(data[begin:], messages - passed_over, self._bookmark)
+
     def _plain(self, data: bytes) -> bytes:
         """Expand a message; one whose publisher only says that it is compressed is left alone."""
         if Wish.ZSTD not in self.subscription.wishes or not is_compressed(data):
             return data
         try:
-            return expand(data, self._rules.max_message)
+            return expand(data, self._max_message)
         except WireError:
             return data
 
-    def _control(self, content: ControlMessage) -> Event | None:
+    def _control(self, content: ControlMessage) -> Told:
         match content:
             case SequenceSync():
                 return self._synced(content)

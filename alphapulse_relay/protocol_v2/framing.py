@@ -34,7 +34,7 @@ _CHECKED_FIELDS = struct.Struct("<IBBxB16xII")
 """magic, domain, version, flags, payload_size, checksum: what a check looks at in a header."""
 _SYSTEM, _ZSTD = Domain.SYSTEM.value, Flags.ZSTD.value  # plain numbers: this is a hot loop
 _PAYLOAD_SIZE = struct.Struct("<24xI")
-_VERSION_OFFSET, _SOURCE_OFFSET = 5, 6
+_DOMAIN_OFFSET, _VERSION_OFFSET, _SOURCE_OFFSET = 4, 5, 6
 _ACCEPTED, _ALSO_COMPRESSED, _OF_SOME_SOURCES = 1, 2, 4
 """Bits of a domain's byte in :attr:`Rules.masks`; and how much further up they lie for some."""
 _scan = load("alphapulse_relay.protocol_v2._scan")
@@ -309,6 +309,53 @@ class MessageReader:
         yield from split(bytes(chunk[: run.accepted]))
         if self._broken is not None:
             raise self._broken
+
+
+class RunReader:
+    """Cuts a byte stream into runs: for who passes on many messages, and looks into none.
+
+    A run is whole messages end to end, as many as came together. Control is told apart from them.
+
+    >>> reader = RunReader(MAX_MESSAGE)
+    >>> for run, messages in reader.feed(data):    # 0 messages: run is one of control
+    ...     ...
+    """
+
+    def __init__(self, max_message: int) -> None:
+        self._rules = Rules(level=Level.FRAMING, max_message=max_message, aside=True)
+        self._pending = bytearray()
+        self._wanted = HEADER_SIZE
+
+    def feed(self, data: bytes) -> Iterator[tuple[bytes, int]]:
+        """Take the next bytes of the stream and yield what they complete, and how much that is.
+
+        Raises as :meth:`MessageReader.feed`. Each iterator must be run to its end before the next
+        feed; after an error the stream is over.
+        """
+        self._pending += data
+        if HEADER_SIZE <= len(self._pending) < self._wanted:
+            return  # a large message is gathered without a look at each piece
+        chunk, start = self._pending, 0
+        self._pending, broken = bytearray(), None
+        with memoryview(chunk) as view:
+            while broken is None:
+                run = check(view[start:], len(chunk) - start, self._rules)
+                aside, broken = start + run.consumed, run.broken or run.first
+                if run.messages:
+                    yield bytes(view[start : start + run.accepted]), run.messages
+                start = aside + run.aside
+                if not run.aside:
+                    break
+                yield from self._set_aside(bytes(view[aside:start]))
+        if broken is not None:
+            raise broken
+        self._pending = chunk[start:]
+        self._wanted = message_size(self._pending)
+
+    @staticmethod
+    def _set_aside(message: bytes) -> Iterator[tuple[bytes, int]]:
+        """Yield control as such; a message that says it is compressed is one like any other."""
+        yield message, int(message[_DOMAIN_OFFSET] != _SYSTEM)
 
 
 def message_size(message: bytes | bytearray | memoryview) -> int:

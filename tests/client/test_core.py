@@ -14,6 +14,7 @@ from alphapulse_relay.client.core import (
     Event,
     Message,
     Missed,
+    Run,
     Synced,
 )
 from alphapulse_relay.client.errors import (
@@ -230,6 +231,30 @@ class TestResumption:
         core.connect(timestamp=1)
         events = core.receive(said(SequenceSync(EPOCH, 10, SyncState.LIVE)) + message(2))
         assert taken(list(events)) == [2]
+
+
+class TestRuns:
+    def test_are_what_would_come_one_by_one(self):
+        core, stream = listening(), b"".join([message(1), message(2), said(HELLO), message(3)])
+        runs = [event for event in core.receive_runs(stream) if isinstance(event, Run)]
+        assert [(sequences(split(run.data)), run.messages) for run in runs] == [
+            ([1, 2], 2),
+            ([3], 1),
+        ]
+        assert [run.bookmark.taken for run in runs] == [2, 1]
+        assert core.bookmark == runs[-1].bookmark
+
+    @given(st.integers(0, 8), st.integers(1, 4000))
+    def test_after_a_break_each_comes_once(self, taken, size):
+        """What came before it is passed over, wherever a run is cut."""
+        stream = b"".join(message(number) for number in range(8))
+        core = listening(bookmark=Bookmark(EPOCH, 0, taken, listening().bookmark.asked))
+        came = []
+        for start in range(0, len(stream), size):
+            for event in core.receive_runs(stream[start : start + size]):
+                came.extend(sequences(split(event.data)))
+                assert event.bookmark.taken == came[-1] + 1
+        assert came == list(range(taken, 8))
 
 
 class TestRefusals:

@@ -17,6 +17,7 @@ from alphapulse_relay.protocol_v2.framing import (
     MessageReader,
     Rules,
     Run,
+    RunReader,
     check,
     message_size,
     split,
@@ -495,3 +496,47 @@ class TestPermission:
     def test_control_is_for_everybody(self, level):
         rules = Rules(level, aside=True, may_domains=frozenset(), may_sources=frozenset())
         assert check_one(CONTROL, rules)[0].aside == len(CONTROL)
+
+
+class TestRunReader:
+    @given(valid_bytes | any_bytes, st.data())
+    def test_has_what_a_message_reader_has_however_it_is_cut(self, data, draw):
+        reader, came, fault = RunReader(MAX), [], None
+        try:
+            for part in cut(data, draw):
+                came.extend(reader.feed(part))
+        except WireError as error:
+            fault = error.reason
+        expected, broken = read_all([data], Rules(Level.FRAMING, max_message=MAX))
+        if fault is None or fault is broken:
+            assert b"".join(run for run, _ in came) == b"".join(expected)
+        for run, messages in came:
+            pieces = list(split(run))
+            control = [piece[4] == 4 for piece in pieces]
+            assert (
+                control == [True]
+                if messages == 0
+                else (len(pieces), any(control)) == (messages, False)
+            )
+
+    def test_messages_come_as_one_run_and_control_apart(self):
+        control = signal(domain=4)
+        data = signal() * 3 + control + control + signal() * 2
+        assert list(RunReader(MAX).feed(data)) == [
+            (signal() * 3, 3),
+            (control, 0),
+            (control, 0),
+            (signal() * 2, 2),
+        ]
+
+    def test_a_false_claim_to_be_compressed_is_a_message(self):
+        claim = signal(flags=1)
+        data = signal() + claim + signal()
+        assert list(RunReader(MAX).feed(data)) == [(signal(), 1), (claim, 1), (signal(), 1)]
+
+    def test_control_with_a_wrong_checksum_ends_the_stream(self):
+        feed = RunReader(MAX).feed(signal() + wrong_checksum(signal(domain=4)) + signal())
+        assert next(feed)[1] == 2  # what is around it
+        with pytest.raises(WireError) as caught:
+            next(feed)
+        assert caught.value.reason is Rejection.CHECKSUM
