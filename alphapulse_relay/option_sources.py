@@ -3,10 +3,11 @@
 Knows which source wins. Of the sources only that one is read, so a flag can overrule a wrong line
 in a file.
 
-In the environment an option is ``SIGNAL_RELAY_`` and its name in capitals, with ``_`` for ``-``;
-an empty variable counts as not set, and other variables with that prefix are ignored (Kubernetes
-sets some for any service called signal-relay). In the file a key is the option's name as it is
-spelled in the table, with ``-``.
+In the environment an option is the program's name and its own in capitals, with ``_`` for ``-``,
+such as ``SIGNAL_RELAY_HOLD``; an empty variable counts as not set, and others that begin so are
+ignored (Kubernetes sets some for any service called signal-relay, and there are other programs
+whose names begin so). In the file a key is the option's name as it is spelled in the table, with
+``-``.
 """
 
 import difflib
@@ -22,7 +23,7 @@ from twisted.python import usage
 
 from alphapulse_relay.access_file import access_rules
 from alphapulse_relay.hub.permission import AccessRules
-from alphapulse_relay.option_table import BY_NAME, CONFIG, OPTIONS, Option
+from alphapulse_relay.option_table import CONFIG, Option, Table
 from alphapulse_relay.small_files import read_small
 
 USAGE_STATUS = 2
@@ -79,40 +80,52 @@ class Given:
 
 
 def sources(
-    flags: Mapping[str, str | list[str]], environ: Mapping[str, str], tell: Tell = refuse
+    table: Table,
+    flags: Mapping[str, str | list[str]],
+    environ: Mapping[str, str],
+    tell: Tell = refuse,
 ) -> dict[str, tuple[str | list[str], str]]:
     """Return for each option, by name, the text or texts that count, and where they are from.
 
     That is ``flag``, ``default``, or ``from`` a variable or a file. ``tell`` is told what is wrong
     with the file.
     """
-    given, _ = all_given(flags, environ, tell)
+    given, _ = all_given(table, flags, environ, tell)
     return {name: (each.value, each.origin.strip(" ()") or "flag") for name, each in given.items()}
 
 
-def config_path(flags: Mapping[str, str | list[str]], environ: Mapping[str, str]) -> Path | None:
+def config_path(
+    table: Table, flags: Mapping[str, str | list[str]], environ: Mapping[str, str]
+) -> Path | None:
     """Return where the configuration file is; None if none was named."""
-    text = str(_given(CONFIG, flags, environ, {}).value)
+    text = str(_given(table, CONFIG, flags, environ, {}).value)
     return None if text == CONFIG.default else Path(text)
 
 
 def all_given(
-    flags: Mapping[str, str | list[str]], environ: Mapping[str, str], tell: Tell = refuse
+    table: Table,
+    flags: Mapping[str, str | list[str]],
+    environ: Mapping[str, str],
+    tell: Tell = refuse,
 ) -> tuple[dict[str, Given], AccessRules | None]:
-    """Return the values by their options' names, and the access rules of the file.
+    """Return the values by their options' names, and the access rules of the file, if any.
 
-    ``tell`` is told what is wrong with the file; the values are not read yet.
+    ``flags`` holds the options that were given on the command line, ``config`` among them, by name;
+    of a repeatable one a list. ``tell`` is told what is wrong with the file; the values are not
+    read yet.
     """
-    file, access = _read_file(_given(CONFIG, flags, environ, {}), tell)
-    return {option.name: _given(option, flags, environ, file) for option in OPTIONS}, access
+    file, access = _read_file(table, _given(table, CONFIG, flags, environ, {}), tell)
+    given = {each.name: _given(table, each, flags, environ, file) for each in table.options}
+    return given, access
 
 
 def default_of(option: Option) -> Given:
     """Return what counts where nothing is given."""
-    return Given([] if option.repeat else option.default, " (default)")
+    return Given(option.default.split() if option.repeat else option.default, " (default)")
 
 
 def _given(
+    table: Table,
     option: Option,
     flags: Mapping[str, str | list[str]],
     environ: Mapping[str, str],
@@ -120,8 +133,9 @@ def _given(
 ) -> Given:
     if option.name in flags:
         return Given(flags[option.name])
-    if text := environ.get(option.variable):
-        return Given(text.split() if option.repeat else text, f" (from {option.variable})")
+    variable = table.variable(option)
+    if text := environ.get(variable):
+        return Given(text.split() if option.repeat else text, f" (from {variable})")
     return file.get(option.name, default_of(option))
 
 
@@ -139,7 +153,9 @@ def value_of(option: Option, given: Given) -> Any:
     return tuple(values) if option.repeat else values[0]
 
 
-def _read_file(config: Given, tell: Tell) -> tuple[dict[str, Given], AccessRules | None]:
+def _read_file(
+    table: Table, config: Given, tell: Tell
+) -> tuple[dict[str, Given], AccessRules | None]:
     path = str(config.value)
     if path == CONFIG.default:
         return {}, None
@@ -148,11 +164,13 @@ def _read_file(config: Given, tell: Tell) -> tuple[dict[str, Given], AccessRules
     except OptionError as error:
         tell(error)
         return {}, None
-    access = access_rules(content.pop(ACCESS, []), lambda error: tell(_wrong_rule(path, error)))
+    access = None
+    if table.access:
+        access = access_rules(content.pop(ACCESS, []), lambda error: tell(_wrong_rule(path, error)))
     given = {}
     for name, value in content.items():
         try:
-            given[name] = _from_toml(name, value, path)
+            given[name] = _from_toml(_option_of(table, name, path), value, path)
         except OptionError as error:
             tell(error)
     return given, access
@@ -179,14 +197,17 @@ def _wrong_rule(path: str, error: ValueError) -> OptionError:
     return wrong
 
 
-def _from_toml(name: str, value: object, path: str) -> Given:
-    option = BY_NAME.get(name)
-    if option is None:
-        known = [*BY_NAME, ACCESS]
-        near = difflib.get_close_matches(name, known, 1)
-        hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}"
-        raise OptionError(f"--config: {path}: unknown key {name!r}: {hint}", os.EX_CONFIG)
-    origin = f" (from {path})"
+def _option_of(table: Table, name: str, path: str) -> Option:
+    if name in table.by_name:
+        return table.by_name[name]
+    known = [*table.by_name, *([ACCESS] if table.access else [])]
+    near = difflib.get_close_matches(name, known, 1)
+    hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}"
+    raise OptionError(f"--config: {path}: unknown key {name!r}: {hint}", os.EX_CONFIG)
+
+
+def _from_toml(option: Option, value: object, path: str) -> Given:
+    name, origin = option.name, f" (from {path})"
     try:
         shown = repr(value)
     except (ValueError, RecursionError):  # more digits, or brackets, than Python writes

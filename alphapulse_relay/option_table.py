@@ -1,4 +1,4 @@
-"""Every option of the relay, in one table.
+"""What an option is, and every option of the relay, in one table.
 
 Knows names, defaults and what is accepted; where a value comes from it does not know, nor what the
 options do.
@@ -6,11 +6,11 @@ options do.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 from alphapulse_relay import option_values as read
 from alphapulse_relay.protocol_v2.framing import Level
 
-ENVIRONMENT_PREFIX = "SIGNAL_RELAY_"
 JOURNAL_BESIDE = "journal beside the socket"
 """What the default of ``--journal`` is called."""
 _LOG_LEVELS = ("debug", "info", "warn", "error", "critical")
@@ -23,8 +23,9 @@ class Option:
     """One option: ``read`` makes its value from text; ``types`` may stand for text in the file.
 
     The value of a ``repeat`` option is a list of texts, each read apart. A ``switch`` has no value
-    on the command line. ``words`` is what a shell may offer. With ``reload``, a running relay takes
-    another value at SIGHUP.
+    on the command line; the default of a ``repeat`` one is separated by blanks. ``words`` is what a
+    shell may offer, or the files whose names match ``files``. With ``reload``, a running relay
+    takes another value at SIGHUP.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Option:
     read: Callable[[str], object]
     types: tuple[type, ...] = (str,)
     words: tuple[str, ...] = ()
+    files: str = ""
     repeat: bool = False
     switch: bool = False
     reload: bool = False
@@ -44,21 +46,46 @@ class Option:
         return f"{self.meaning} [default: {self.default or 'none'}]"
 
     @property
-    def variable(self) -> str:
-        """The environment variable."""
-        return ENVIRONMENT_PREFIX + self.field.upper()
-
-    @property
     def field(self) -> str:
-        """The name in :class:`Settings`."""
+        """The name as an attribute of the settings."""
         return self.name.replace("-", "_")
 
 
+@dataclass(frozen=True)
+class Table:
+    """All options of a ``program``. With ``access`` its file may have access rules, too."""
+
+    program: str
+    options: tuple[Option, ...]
+    access: bool = False
+
+    @cached_property
+    def by_name(self) -> dict[str, Option]:
+        """The options by their names."""
+        return {option.name: option for option in self.options}
+
+    @property
+    def prefix(self) -> str:
+        """What the environment variables begin with."""
+        return self.program.replace("-", "_").upper() + "_"
+
+    def variable(self, option: Option) -> str:
+        """Return an option's environment variable."""
+        return self.prefix + option.field.upper()
+
+
 # fmt: off
+LOG_OPTIONS = (
+    Option("log-level", None, "info", "least severe events that are logged: "
+           f"{', '.join(_LOG_LEVELS)}", read.choice(_LOG_LEVELS), words=_LOG_LEVELS, reload=True),
+    Option("log-format", None, "text", "form of the log: text, or json with one object per line",
+           read.choice(_LOG_FORMATS), words=_LOG_FORMATS),
+)
+"""Those that each program has."""
 OPTIONS = (
     Option("socket", "s", "/tmp/alphapulse/signals.sock",  # noqa: S108 (clients are deployed so)
            "Unix socket that peers connect to; its directory is made if missing. Or @NAME, an "
-           "abstract name", read.socket_path),
+           "abstract name", read.socket_path, files="*.sock"),
     Option("socket-mode", None, "660", "permissions of the socket, octal", read.mode,
            words=("600", "660", "666")),
     Option("takeover", None, "false", "take the sockets over from the relay that lives on the "
@@ -76,10 +103,11 @@ OPTIONS = (
            "blanks)", read.origin, repeat=True, reload=True),
     Option("web-token-file", None, "none", "file with the token that the side port asks for where "
            "it is not bound to loopback, and of who publishes; or none", read.token_file,
-           reload=True),
+           files="*", reload=True),
     Option("web-publish", None, "false", "let who has the token publish by the side port",
            read.truth, (bool,), switch=True, reload=True),
-    Option("journal", "j", JOURNAL_BESIDE, "directory that keeps the log, or none", read.journal),
+    Option("journal", "j", JOURNAL_BESIDE, "directory that keeps the log, or none", read.journal,
+           files="*"),
     Option("journal-size", None, "1G", "disk space for the journal; the oldest messages go first",
            read.size, _NUMBER),
     Option("journal-age", None, "none", "how long messages are kept at most, such as 36h or 7d, or "
@@ -104,14 +132,10 @@ OPTIONS = (
     Option("max-peers", None, "10000", "connections at a time; further ones are refused",
            read.count, _NUMBER, reload=True),
     Option("cpu", None, "none", "core to pin the relay to, or none", read.cpu, _NUMBER),
-    Option("log-level", None, "info", "least severe events that are logged: "
-           f"{', '.join(_LOG_LEVELS)}", read.choice(_LOG_LEVELS), words=_LOG_LEVELS, reload=True),
-    Option("log-format", None, "text", "form of the log: text, or json with one object per line",
-           read.choice(_LOG_FORMATS), words=_LOG_FORMATS),
+    *LOG_OPTIONS,
 )
+CONFIG = Option("config", None, "none", "TOML file of options, whose keys are their names",
+                read.path, files="*.toml")
 # fmt: on
-BY_NAME = {option.name: option for option in OPTIONS}
-CONFIG = Option(
-    "config", None, "none", "TOML file of options, whose keys are their names", read.path
-)
 """Names the file of the others, so it cannot be in it."""
+RELAY = Table("signal-relay", OPTIONS, access=True)

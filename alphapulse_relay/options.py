@@ -5,36 +5,22 @@ their values come from in ``option_sources.py``; what the options do it does not
 """
 
 import os
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import NoReturn
 
-from twisted.copyright import version as twisted_version
-from twisted.python import usage
-
-from alphapulse_relay import __version__
 from alphapulse_relay import option_values as read
+from alphapulse_relay.command_line import CommandLine, exit_for, precedence
 from alphapulse_relay.hub.permission import AccessRules
 from alphapulse_relay.journal.format import room_of, size_for
 from alphapulse_relay.option_sources import USAGE_STATUS, Given, OptionError, all_given, value_of
-from alphapulse_relay.option_table import (
-    BY_NAME,
-    CONFIG,
-    ENVIRONMENT_PREFIX,
-    JOURNAL_BESIDE,
-    OPTIONS,
-)
+from alphapulse_relay.option_table import JOURNAL_BESIDE, OPTIONS, RELAY
 from alphapulse_relay.protocol_v2.framing import Level, Rules
 
 BACKLOG_SEGMENTS = 8
 """The log's window is kept in so many segments; no message spans two."""
 SEGMENT_ROOM = 128 * 1024
 """Bytes that a segment must hold beyond the largest message: what is received at once, twice."""
-
-_FILES = {"socket": "*.sock", "config": "*.toml", "journal": "*", "web-token-file": "*"}
-"""Which files a shell may offer."""
 
 
 @dataclass(frozen=True)
@@ -87,10 +73,10 @@ class Settings:
 def settings_from(flags: Mapping[str, str | list[str]], environ: Mapping[str, str]) -> Settings:
     """Return the settings that flags, environment and the file named in one of them give.
 
-    ``flags`` holds the options that were given on the command line, ``config`` among them, by
-    name. Raises :class:`OptionError` for the first value that is wrong.
+    ``flags`` are as :func:`all_given` takes them. Raises :class:`OptionError` for the first value
+    that is wrong.
     """
-    return settings_of(*all_given(flags, environ))
+    return settings_of(*all_given(RELAY, flags, environ))
 
 
 def settings_of(given: Mapping[str, Given], access: AccessRules | None) -> Settings:
@@ -124,12 +110,7 @@ def settings_or_exit(flags: Mapping[str, str | list[str]], environ: Mapping[str,
     try:
         return settings_from(flags, environ)
     except OptionError as error:
-        _exit(error)
-
-
-def _exit(error: usage.UsageError) -> NoReturn:
-    print(f"signal-relay: {error}", file=sys.stderr)  # noqa: T201
-    raise SystemExit(error.status if isinstance(error, OptionError) else USAGE_STATUS)
+        exit_for(RELAY, error)
 
 
 def _is_abstract(settings: Settings) -> bool:
@@ -216,79 +197,15 @@ def _check_journal(settings: Settings, size: Given, max_message: Given) -> None:
         )
 
 
-def _completions() -> usage.Completions:
-    """Tell a shell what may follow each option (``twisted.python.usage.Completions``)."""
-    actions: dict[str, usage.Completer] = {}
-    for option in OPTIONS:
-        if option.switch:
-            continue
-        if option.words:
-            actions[option.name] = usage.CompleteList(option.words)
-        else:
-            actions[option.name] = usage.Completer()
-    for name, glob in _FILES.items():
-        actions[name] = usage.CompleteFiles(glob)
-    repeatable = [option.name for option in OPTIONS if option.repeat]
-    return usage.Completions(multiUse=repeatable, optActions=actions)
-
-
-class Options(usage.Options):
+class Options(CommandLine, table=RELAY):
     """The command line of ``twistd signal-relay``. After :meth:`parseOptions`: ``settings``."""
 
-    synopsis = "[options]"
     longdesc = (
         "A hub for Protocol V2 messages: what one peer sends goes to all the others. "
-        "Sizes take K, M and G, powers of 1024. Where an option is given more than once, a flag "
-        f"wins over the environment ({ENVIRONMENT_PREFIX} and the name in capitals, such as "
-        f"{BY_NAME['max-peers'].variable}), that over the file, and that over the default."
+        + precedence(RELAY, "max-peers")
     )
-    optParameters = [  # noqa: RUF012 (so usage.Options has it)
-        [option.name, option.short, None, option.help]
-        for option in (*OPTIONS, CONFIG)
-        if not option.repeat and not option.switch
-    ]
-    optFlags = [  # noqa: N815, RUF012 (so usage.Options has it)
-        [option.name, option.short, option.help] for option in OPTIONS if option.switch
-    ]
-    compData = _completions()  # noqa: N815 (so usage.Options has it)
     settings: Settings
 
-    def opt_listen(self, endpoint: str) -> None:  # noqa: D102 (the table has it)
-        self.setdefault("listen", []).append(endpoint)
-
-    opt_listen.__doc__ = BY_NAME["listen"].help
-    opt_l = opt_listen
-
-    def opt_web_origin(self, origin: str) -> None:  # noqa: D102 (the table has it)
-        self.setdefault("web-origin", []).append(origin)
-
-    opt_web_origin.__doc__ = BY_NAME["web-origin"].help
-
-    def opt_version(self) -> NoReturn:
-        """Display the version and exit."""
-        print(f"signal-relay {__version__} (Twisted {twisted_version})")  # noqa: T201
-        raise SystemExit(0)
-
-    def parseArgs(self, *arguments: str) -> None:  # noqa: N802
-        """Refuse arguments: there are only options."""
-        if arguments:
-            raise OptionError(f"unexpected argument {arguments[0]!r}")
-
-    def parseOptions(self, options: list[str] | None = None) -> None:
-        """Parse ``options`` and read environment and file into ``settings``.
-
-        Whatever is wrong ends the process with one line: twistd would print all of the help.
-        """
-        try:
-            super().parseOptions(options)
-        except usage.UsageError as error:
-            _exit(error)
-        self.settings = settings_or_exit(self.flags, os.environ)
-
-    @property
-    def flags(self) -> dict[str, str | list[str]]:
-        """The options that were given on the command line, as :func:`settings_from` takes them."""
-        switches = {option.name for option in OPTIONS if option.switch}
-        values = {name: value for name, value in self.items() if name not in switches}
-        given = {name: value for name, value in values.items() if value is not None}
-        return given | {name: "true" for name in switches if self[name]}
+    def postOptions(self) -> None:
+        """Read environment and file, too, into ``settings``."""
+        self.settings = settings_from(self.flags, os.environ)

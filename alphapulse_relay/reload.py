@@ -16,7 +16,7 @@ from alphapulse_relay.hub.journal import Journal
 from alphapulse_relay.hub.permission import AccessRules
 from alphapulse_relay.logs import FileLog
 from alphapulse_relay.option_sources import Given, all_given
-from alphapulse_relay.option_table import OPTIONS
+from alphapulse_relay.option_table import OPTIONS, RELAY
 from alphapulse_relay.options import Settings, check_together, settings_of
 from alphapulse_relay.web.access import Access
 
@@ -47,7 +47,7 @@ def read_again(
     the relay would not start by it. So it does for one that does not go with what stays as it is
     until then.
     """
-    given, access = all_given(flags, environ)
+    given, access = all_given(RELAY, flags, environ)
     after = settings_of(given, access)
     different = [
         field.name

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from alphapulse_relay.option_sources import CONFIG_MAX, OptionError, config_path, sources
-from alphapulse_relay.option_table import OPTIONS
+from alphapulse_relay.option_table import OPTIONS, RELAY
 from alphapulse_relay.options import settings_from
 
 NAMES = [option.name for option in OPTIONS]
@@ -23,7 +23,7 @@ def toml(tmp_path: Path, text: str) -> str:
 class TestWhatWasGiven:
     def test_where_each_is_from(self, tmp_path):
         file = toml(tmp_path, 'hold = 2\nlisten = ["tcp:1"]\n')
-        found = sources({"config": file, "cpu": "0"}, {"SIGNAL_RELAY_DOMAINS": "3"})
+        found = sources(RELAY, {"config": file, "cpu": "0"}, {"SIGNAL_RELAY_DOMAINS": "3"})
         assert found["hold"] == ("2", f"from {file}")
         assert found["listen"] == (["tcp:1"], f"from {file}")
         assert found["cpu"] == ("0", "flag")
@@ -33,7 +33,7 @@ class TestWhatWasGiven:
 
     def test_file_that_cannot_be_read(self, tmp_path):
         with pytest.raises(OptionError) as raised:
-            sources({"config": str(tmp_path / "none")}, {})
+            sources(RELAY, {"config": str(tmp_path / "none")}, {})
         assert raised.value.option == "config"
 
     @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ class TestWhatWasGiven:
         ],
     )
     def test_config(self, flags, environ, found):
-        assert config_path(flags, environ) == found
+        assert config_path(RELAY, flags, environ) == found
 
     @pytest.mark.parametrize(
         ("message", "option"),

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from alphapulse_relay.option_table import BY_NAME, CONFIG, JOURNAL_BESIDE, OPTIONS, Option
+from alphapulse_relay.option_table import CONFIG, JOURNAL_BESIDE, OPTIONS, RELAY, Option
 
 NAMED = (*OPTIONS, CONFIG)
 
@@ -14,13 +14,13 @@ def test_names_are_given_once():
     short = [option.short for option in NAMED if option.short]
     assert len(set(names)) == len(names)
     assert len(set(short)) == len(short)
-    assert list(BY_NAME) == [option.name for option in OPTIONS]
+    assert list(RELAY.by_name) == [option.name for option in OPTIONS]
 
 
 @pytest.mark.parametrize("option", NAMED, ids=lambda option: option.name)
 def test_is_written_as_each_source_writes_names(option: Option):
     assert re.fullmatch("[a-z]+(-[a-z]+)*", option.name)
-    assert option.variable == "SIGNAL_RELAY_" + option.name.upper().replace("-", "_")
+    assert RELAY.variable(option) == "SIGNAL_RELAY_" + option.name.upper().replace("-", "_")
     assert option.field.isidentifier()
 
 

@@ -32,6 +32,7 @@ ALLOWED = {
     "access_file": {"protocol_v2", "hub", "option_values"},
     "option_table": {"protocol_v2", "option_values"},
     "option_sources": {"hub", "option_table", "access_file", "small_files"},
+    "command_line": {"option_sources", "option_table"},
     "options": {
         "protocol_v2",
         "journal",
@@ -39,6 +40,19 @@ ALLOWED = {
         "option_values",
         "option_table",
         "option_sources",
+        "command_line",
+    },
+    "bridge": {
+        "protocol_v2",
+        "client",
+        "pem",
+        "small_files",
+        "option_values",
+        "option_table",
+        "option_sources",
+        "command_line",
+        "logs",
+        "bridge",
     },
     "reload": {"hub", "web", "logs", "option_sources", "option_table", "options"},
     "systemd": {"hub"},
@@ -63,6 +77,7 @@ FORBIDDEN = {
     "hub": {"click", "rich", "prometheus_client"},
     "client": {"twisted", "click", "rich", "prometheus_client"},
     "web": {"click", "rich"},
+    "bridge": {"click", "rich"},
     "safe_path": {"twisted", "click", "rich", "prometheus_client"},
     "descriptors": {"twisted", "click", "rich", "prometheus_client"},
     "pem": {"twisted", "click", "rich", "prometheus_client"},
@@ -107,8 +122,12 @@ def test_every_room_has_its_rule() -> None:
     assert rooms == set(ALLOWED)
 
 
-def test_only_the_service_and_its_endpoints_lie_among_the_plugins() -> None:
+def test_only_the_services_and_their_endpoints_lie_among_the_plugins() -> None:
     plugins = PACKAGE.parent / "twisted" / "plugins"
     if plugins.exists():  # not where the package is installed without its source
         names = {path.name for path in plugins.iterdir()} - {"dropin.cache", "__pycache__"}
-        assert names == {"signal_relay_plugin.py", "signal_relay_endpoints.py"}
+        assert names == {
+            "signal_relay_plugin.py",
+            "signal_relay_bridge_plugin.py",
+            "signal_relay_endpoints.py",
+        }

@@ -68,6 +68,7 @@ def config(ctx: click.Context, file: str | None, flags: Flags) -> None:
 def _show(flags: Flags, environ: Mapping[str, str]) -> list[OptionError]:
     """Print the settings; return what is wrong with them instead."""
     from alphapulse_relay.option_sources import OptionError, config_path  # noqa: PLC0415
+    from alphapulse_relay.option_table import RELAY  # noqa: PLC0415
     from alphapulse_relay.options import settings_from  # noqa: PLC0415
 
     try:
@@ -79,7 +80,7 @@ def _show(flags: Flags, environ: Mapping[str, str]) -> list[OptionError]:
     for line, source in lines:
         click.echo(f"{line:{width}}  # {printable(source)}")
     if settings.access is not None:
-        for line in _access_lines(config_path(flags, environ)):
+        for line in _access_lines(config_path(RELAY, flags, environ)):
             click.echo(line)
     return []
 
@@ -89,10 +90,10 @@ def _lines(
 ) -> Iterator[tuple[str, str]]:
     """Yield each option as a line of a file, and where its value is from."""
     from alphapulse_relay.option_sources import sources  # noqa: PLC0415
-    from alphapulse_relay.option_table import OPTIONS  # noqa: PLC0415
+    from alphapulse_relay.option_table import RELAY  # noqa: PLC0415
 
-    given = sources(flags, environ)
-    for option in OPTIONS:
+    given = sources(RELAY, flags, environ)
+    for option in RELAY.options:
         text, source = given[option.name]
         value = getattr(settings, option.field)
         # A path in effect is an absolute one, and the journal's default is no path at all.

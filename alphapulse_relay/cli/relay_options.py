@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 Flags = Mapping[str, str | list[str]]
 """What was given on the command line, by the option's name, as the relay takes it."""
-_PATHS = {"socket", "journal", "web-token-file"}
-"""Whose values a shell completes as those of files."""
 
 
 class RelayCommand(click.Command):
@@ -51,17 +49,17 @@ def forgiving_settings(
     Of the file that is a value, a key or an access rule; all of it only where it cannot be read.
     """
     from alphapulse_relay.option_sources import OptionError, all_given, default_of  # noqa: PLC0415
-    from alphapulse_relay.option_table import BY_NAME  # noqa: PLC0415
+    from alphapulse_relay.option_table import RELAY  # noqa: PLC0415
     from alphapulse_relay.options import settings_of  # noqa: PLC0415
 
     problems: list[OptionError] = []
-    given, access = all_given(flags, environ, problems.append)
+    given, access = all_given(RELAY, flags, environ, problems.append)
     while True:
         try:
             return settings_of(given, access), problems
         except OptionError as error:
             problems.append(error)
-            about = [BY_NAME[name] for name in (error.option, *error.also)]
+            about = [RELAY.by_name[name] for name in (error.option, *error.also)]
             wrong = next((each for each in about if given[each.name] != default_of(each)), None)
             if wrong is None:  # the defaults themselves are of no use on this machine
                 raise
@@ -86,7 +84,7 @@ def _parameter(option: Option) -> click.Option:
         return click.Option(names, is_flag=True, help=option.help)
     return click.Option(
         names,
-        type=click.Path(readable=False) if option.name in _PATHS else str,
+        type=click.Path(readable=False) if option.files else str,
         multiple=option.repeat,
         help=option.help,
         shell_complete=_offer(option.words) if option.words else None,

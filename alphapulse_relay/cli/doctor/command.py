@@ -62,13 +62,16 @@ def doctor(ctx: click.Context, flags: Flags, as_json: bool, url: str | None) -> 
 
 def _subject(flags: Flags, url: str | None) -> Subject:
     from alphapulse_relay.option_sources import config_path, sources  # noqa: PLC0415
+    from alphapulse_relay.option_table import RELAY  # noqa: PLC0415
 
     settings, problems = forgiving_settings(flags, os.environ)
+    # What is wrong is among the problems.
+    given = sources(RELAY, flags, os.environ, lambda _: None)
     return Subject(
         settings,
         problems=problems,
-        given=sources(flags, os.environ, lambda _: None),  # what is wrong is among the problems
-        config=config_path(flags, os.environ),
+        given=given,
+        config=config_path(RELAY, flags, os.environ),
         url=url,
     )
 

@@ -8,6 +8,7 @@ from alphapulse_relay.cli.doctor.finding import Finding, Verdict
 from alphapulse_relay.cli.doctor.subject import Subject
 from alphapulse_relay.cli.relay_options import forgiving_settings
 from alphapulse_relay.option_sources import config_path, sources
+from alphapulse_relay.option_table import RELAY
 
 
 def subject(directory: Path, *, url: str | None = None, **flags: str | list[str]) -> Subject:
@@ -15,8 +16,9 @@ def subject(directory: Path, *, url: str | None = None, **flags: str | list[str]
     given = {"socket": str(directory / "s.sock"), "web": "none"}
     given |= {name.replace("_", "-"): value for name, value in flags.items()}
     settings, problems = forgiving_settings(given, {})
-    found = sources(given, {}, lambda _: None)
-    return Subject(settings, problems=problems, given=found, config=config_path(given, {}), url=url)
+    found = sources(RELAY, given, {}, lambda _: None)
+    config = config_path(RELAY, given, {})
+    return Subject(settings, problems=problems, given=found, config=config, url=url)
 
 
 def running(directory: Path, pid: int, answer: Any = None, **flags: str | list[str]) -> Subject:

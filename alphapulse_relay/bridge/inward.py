@@ -1,0 +1,244 @@
+"""Inward: what other relays have sent to NATS goes to the relay here, in order and once.
+
+Knows which NATS messages have come, and up to which the relay has them. One batch is under way at
+a time, and NATS is told only what the relay has acknowledged. After a break the relay may have a
+part of that batch: what its journal holds since then is looked through, and only the rest is sent.
+"""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+
+from twisted.logger import Logger
+
+from alphapulse_relay.bridge.account import Account, Loss
+from alphapulse_relay.bridge.consumer import Consumer, Delivery
+from alphapulse_relay.bridge.envelope import Envelope, EnvelopeError, Place, relay_of
+from alphapulse_relay.bridge.relay_link import LinkError, RefusedError, RelayLink, ends_uniquely
+from alphapulse_relay.bridge.state import StateFile
+from alphapulse_relay.protocol_v2.errors import WireError
+from alphapulse_relay.protocol_v2.framing import MAX_MESSAGE, RunReader, split
+from alphapulse_relay.protocol_v2.header import Header
+from alphapulse_relay.protocol_v2.selection import Selector, count, select, walk
+
+_log = Logger()
+
+BATCH_SIZE = 4 << 20
+"""Bytes that are sent to the relay before it is waited for: some milliseconds' work for it."""
+REST_SECONDS = 5.0
+"""How long the rest of what the relay may have is waited for: it may be gone from the stream."""
+_ALL = Selector()
+
+History = Callable[[int, int, frozenset[int]], Awaitable[Iterable[bytes]]]
+"""Returns the messages of some sources in the relay's journal of an epoch, from a position on."""
+
+
+class Inward:
+    """Passes deliveries on to the relay.
+
+    ``prefix`` is what all relays' subjects begin with, ``own`` is the name of the relay here.
+    """
+
+    def __init__(
+        self,
+        link: RelayLink,
+        state: StateFile,
+        history: History,
+        account: Account,
+        *,
+        prefix: str,
+        own: str,
+        selector: Selector,
+    ) -> None:
+        self._link = link
+        self._file = state
+        self._state = state.state
+        self._history = history
+        self._account = account
+        self._way = account.inward
+        self._prefix = prefix
+        self._own = own
+        self._selector = selector
+        self._wants_all = selector == _ALL
+        self._parts: dict[str, list[bytes]] = {}  # of each relay's message that came in part
+
+    async def run(self, consumer: Consumer) -> None:
+        """Pass on what is delivered; until cancelled."""
+        self._parts.clear()
+        while True:
+            await self._take(await self._next(consumer))
+            self._way.waiting_runs = consumer.waiting
+
+    async def _next(self, consumer: Consumer) -> Sequence[Delivery]:
+        """Return the next batch: all that the relay may have a part of, or what is there."""
+        batch = [await consumer.get()]
+        size = len(batch[0].payload)
+        while self._state.sending > max(self._state.done, batch[-1].sequence):
+            try:
+                async with asyncio.timeout(REST_SECONDS):
+                    batch.append(await consumer.get())
+            except TimeoutError:
+                return batch
+        while consumer.waiting and size < BATCH_SIZE:
+            batch.append(await consumer.get())
+            size += len(batch[-1].payload)
+        return batch
+
+    async def _take(self, batch: Sequence[Delivery]) -> None:
+        """Have the relay take a batch, and tell NATS."""
+        state, last = self._state, batch[-1]
+        data = b"".join([self._run_of(each) for each in batch if each.sequence > state.done])
+        if data:
+            await self._deliver(data, last.sequence)
+            self._way.lag_seconds = max(time.time() - last.stored, 0.0)
+        self._way.waiting_messages = last.pending
+        if not self._parts:
+            # What came in parts is acknowledged with the last of them.
+            state.done = max(state.done, last.sequence)
+            await last.acknowledge()
+
+    # What came
+
+    def _run_of(self, delivery: Delivery) -> bytes:
+        """Return the messages of a delivery that are for the relay here."""
+        try:
+            relay = relay_of(delivery.subject, self._prefix)
+            if relay == self._own:
+                self._account.own += 1
+                return b""
+            envelope = Envelope.parse(delivery.payload, delivery.headers)
+            data = self._whole(relay, envelope)
+            if data:
+                check_run(data)
+                self._look_for_gap(relay, envelope)
+        except EnvelopeError as error:
+            self._account.lost[Loss.FOREIGN] += 1
+            _log.error(
+                "reason=foreign: message {sequence} of {subject} is passed over: {error}",
+                sequence=delivery.sequence,
+                subject=delivery.subject,
+                error=str(error),
+            )
+            return b""
+        return data if self._wants_all else self._wanted(data)
+
+    def _whole(self, relay: str, envelope: Envelope) -> bytes:
+        """Return the payload; of a message that comes in parts nothing before the last of them."""
+        if envelope.parts == 1:
+            self._parts.pop(relay, None)
+            return envelope.payload
+        parts = self._parts.setdefault(relay, [])
+        if envelope.part == 1:
+            parts.clear()
+        parts.append(envelope.payload)
+        if envelope.part < envelope.parts:
+            return b""
+        del self._parts[relay]
+        if len(parts) < envelope.parts:
+            raise EnvelopeError(f"{envelope.parts - len(parts)} parts before it are missing")
+        return b"".join(parts)
+
+    def _look_for_gap(self, relay: str, envelope: Envelope) -> None:
+        """Tell of messages of a relay that are not in the stream any more."""
+        expected = self._state.ends.get(relay)
+        self._state.ends[relay] = envelope.end.text
+        if expected is None or expected == envelope.begin.text:
+            return
+        before = Place.parse(expected)
+        if before.epoch == envelope.begin.epoch and before[1:3] < envelope.begin[1:3]:
+            self._account.lost[Loss.STREAM_GAP] += 1
+            _log.error(
+                "reason=stream_gap: what {relay} sent from {expected} to {begin} of its journal "
+                "did not come: the stream has it no more",
+                relay=relay,
+                expected=expected,
+                begin=envelope.begin.text,
+            )
+
+    def _wanted(self, data: bytes) -> bytes:
+        found = select(data, self._selector)
+        self._account.filtered += found.total - found.matched
+        return b"".join(data[start:stop] for start, stop in found.ranges)
+
+    # What goes to the relay
+
+    async def _deliver(self, data: bytes, sequence: int) -> None:
+        """Have the relay acknowledge all of a run, over as many connections as it takes."""
+        left, refused, singly = data, Counter[bytes](), False
+        uncertain = self._state.sending > self._state.done
+        while left:
+            await self._link.connected()
+            if uncertain:
+                left = await self._missing(data, refused)
+                uncertain = False
+                continue
+            self._begin(sequence)
+            piece = next(split(left)) if singly else left
+            try:
+                await self._send(piece)
+                left = left[len(piece) :]
+            except LinkError:
+                uncertain = True
+            except RefusedError as error:
+                if singly:
+                    refused[piece] += 1
+                    self._refused(error)
+                    left = left[len(piece) :]
+                singly = uncertain = True
+        self._way.messages += count(data, _ALL)
+        self._way.bytes += len(data)
+        self._way.runs += 1
+
+    def _begin(self, sequence: int) -> None:
+        """Keep what it takes to tell, after a break, what the relay has of a batch."""
+        state, link = self._state, self._link
+        if state.sending <= state.done or state.epoch != link.epoch:
+            state.epoch, state.position = link.epoch, link.position
+        elif state.sending >= sequence:
+            return
+        state.sending = max(state.sending, sequence)
+        self._file.save()
+
+    async def _send(self, data: bytes) -> None:
+        """Publish a run so that it can be told when it is acknowledged."""
+        last = Header.unpack(data, walk(data, len(data) - 1)[0])
+        if ends_uniquely(data, last):
+            await self._link.publish(data, last)
+            return
+        for message in split(data):
+            await self._link.publish(message, Header.unpack(message))
+
+    def _refused(self, error: Exception) -> None:
+        self._account.lost[Loss.REFUSED] += 1
+        _log.error("reason=refused: a message is passed over: {error}", error=str(error))
+
+    async def _missing(self, data: bytes, refused: Counter[bytes]) -> bytes:
+        """Return those messages of a run that the relay neither has nor has refused."""
+        state, messages = self._state, list(split(data))
+        there = Counter(refused)
+        if state.epoch == self._link.epoch:
+            sources = frozenset(Header.unpack(message).publisher for message in messages)
+            there.update(await self._history(state.epoch, state.position, sources))
+        missing = []
+        for message in messages:
+            if there[message] > 0:
+                there[message] -= 1
+            else:
+                missing.append(message)
+        self._way.repeated += len(messages) - len(missing)
+        return b"".join(missing)
+
+
+def check_run(data: bytes) -> None:
+    """Raise :class:`EnvelopeError` for what is not whole messages that a relay may be sent."""
+    whole = 0
+    try:
+        for run, messages in RunReader(max(len(data), MAX_MESSAGE)).feed(data):
+            if not messages:
+                raise EnvelopeError(f"what is at byte {whole} is control")
+            whole += len(run)
+    except WireError as error:
+        raise EnvelopeError(f"what is at byte {whole} is no message: {error}") from None
+    if whole != len(data):
+        raise EnvelopeError(f"what is at byte {whole} is not a whole message")
