@@ -25,6 +25,7 @@ from alphapulse_relay.hub.factory import BUILD, SignalRelayFactory
 from alphapulse_relay.hub.journal import Journal, JournalError, JournalInUse, Workers
 from alphapulse_relay.hub.ports import PortReactor
 from alphapulse_relay.hub.storage import MemoryStorage
+from alphapulse_relay.hub.summary import Summary
 from alphapulse_relay.hub.worker import ThreadWorker
 from alphapulse_relay.listener import ListenerService, SocketReactor, address_of
 from alphapulse_relay.logs import observer
@@ -34,7 +35,7 @@ from alphapulse_relay.passed import PassedSockets, environment, from_systemd
 from alphapulse_relay.pem import PEMError
 from alphapulse_relay.reload import Parts, for_access, read_again, tell_of
 from alphapulse_relay.start import check_writable, exit_with, give_up, listen, open_when_free
-from alphapulse_relay.systemd import Notifier, Summary
+from alphapulse_relay.systemd import Notifier
 from alphapulse_relay.tls import read_all_again
 from alphapulse_relay.unix_socket import StartError, claim_of
 from alphapulse_relay.web.access import Access

@@ -1,4 +1,6 @@
-"""The alerts and the dashboard in ``etc/`` ask for what a relay has, and Prometheus takes them."""
+"""The alerts and the dashboard in ``etc/`` ask for what a relay has, or a bridge, and Prometheus
+takes them.
+"""
 
 import http.client
 import json
@@ -17,6 +19,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from alphapulse_relay.protocol_v2.header import build_message
+from tests.bridge.running import BridgeProcess, NATSServer, joining
 from tests.programs import run, tool
 from tests.support import PATIENCE, Relay, message
 
@@ -51,6 +54,8 @@ LIVELY = {
     "Forwarding A", "Forwarding, quantiles A", "Age of signals A", "Age of signals, quantiles A",
     "Disk space A", "Kept A", "Segments of the log A", "Requests and WebSockets refused A",
     "Memory A", "Open files A", "Open files B",
+    "Bridges ready A", "Bridges connected A", "Messages across A", "Bytes across A", "Age across B",
+    "Publishing to NATS A",
 }  # fmt: skip
 """The targets in which :func:`make_traffic` must be seen: something else than 0."""
 WRONG = {
@@ -58,6 +63,11 @@ WRONG = {
     "SignalRelaySequenceGaps",
 }  # fmt: skip
 """The alerts of what is not in order in it."""
+CHOSEN = {
+    "relay": '{job="signal-relay",instance=~"$instance"',
+    "bridge": '{job="signal-relay-bridge",instance=~"$bridge"',
+}
+"""How a panel asks for what was chosen at the dashboard's top."""
 UNITS = {
     "binBps", "bytes", "cps", "dateTimeFromNow", "mps", "percentunit", "s", "short"
 }  # fmt: skip
@@ -93,19 +103,38 @@ def make_traffic(relay: Relay) -> None:
     good = b"".join(message(20, number) for number in (1, 5, 5))
     sender = relay.connect()
     sender.send(good + bytes(damaged) + message(21, 1) + unreadable)
-    relay.wait_until(lambda now: now["counters"]["messages_received"] == before + 4)
+    now = relay.wait_until(lambda now: now["counters"]["messages_received"] == before + 4)
+    (number,) = (peer["number"] for peer in now["peers"] if peer["messages_in"])
     sender.close()
-    relay.wait_for_log("peer disconnected")
+    relay.wait_until(lambda now: number in {peer["number"] for peer in now["departed"]})
     assert relay.get("/healthz", Host="another.example")[0] == 403
 
 
-class Exposed:
-    """The names, and the labels with their values, of a relay's metrics as they are stored."""
+@pytest.fixture(scope="module")
+def bridge(relay: Relay, tmp_path_factory: pytest.TempPathFactory) -> Iterator[BridgeProcess]:
+    """A bridge of that relay, with nobody else in the stream."""
+    pytest.importorskip("nats")
+    directory = tmp_path_factory.mktemp("bridge")
+    with (
+        NATSServer(directory) as nats,
+        BridgeProcess(directory, *joining(relay.socket, nats.url)) as bridge,
+    ):
+        bridge.wait_until(lambda now: bool(now["ready"]))
+        yield bridge
 
-    def __init__(self, text: str) -> None:
-        self.text = text
-        self.names = set(re.findall(r"^# TYPE (\w+) (?:counter|gauge)$", text, re.M))
+
+class Exposed:
+    """The names, and the labels with their values, of metrics as they are stored."""
+
+    def __init__(self, *texts: str) -> None:
+        self.texts = texts
+        self.names: set[str] = set()
         self.labels: dict[str, dict[str, set[str]]] = {}
+        for text in texts:
+            self._add(text)
+
+    def _add(self, text: str) -> None:
+        self.names |= set(re.findall(r"^# TYPE (\w+) (?:counter|gauge)$", text, re.M))
         for family in text_string_to_metric_families(text):
             for sample in family.samples:
                 self.names.add(sample.name)
@@ -115,8 +144,8 @@ class Exposed:
 
 
 @pytest.fixture(scope="module")
-def exposed(relay: Relay) -> Exposed:
-    return Exposed(relay.get("/metrics", Accept="text/plain")[1])
+def exposed(relay: Relay, bridge: BridgeProcess) -> Exposed:
+    return Exposed(*(each.get("/metrics", Accept="text/plain")[1] for each in (relay, bridge)))
 
 
 SELECTOR = re.compile(r"([a-z_][a-z0-9_]*)(?:\{([^}]*)\})")
@@ -197,10 +226,11 @@ class TestDashboard:
             left = grouped_by(expression) or TARGET_LABELS.union(*known)
             assert set(re.findall(r"\{\{(\w+)\}\}", target["legendFormat"])) <= left
 
-    def test_panels_ask_for_the_relays_that_were_chosen(self) -> None:
+    def test_panels_ask_for_the_relays_and_bridges_that_were_chosen(self) -> None:
         for name, expression in OF_DASHBOARD.items():
             for metric in metrics_of(expression):
-                asked = expression.count(metric + '{job="signal-relay",instance=~"$instance"')
+                chosen = CHOSEN["bridge" if "_bridge_" in metric else "relay"]
+                asked = expression.count(metric + chosen)
                 assert asked == len(re.findall(rf"\b{metric}\b", expression)), name
 
 
@@ -237,17 +267,20 @@ def test_scrape_config_is_accepted_by_promtool() -> None:
 
 
 def test_metrics_are_accepted_by_promtool(exposed: Exposed) -> None:
-    assert run(tool("promtool"), "check", "metrics", given=exposed.text) == ""
+    for text in exposed.texts:
+        assert run(tool("promtool"), "check", "metrics", given=text) == ""
 
 
 class Prometheus:
-    """A real Prometheus on a port of its own that scrapes a relay, with the alerts loaded.
+    """A real Prometheus on a port of its own that scrapes both, with the alerts loaded.
 
-    Takes :data:`SCRAPE` as it is, but for the address, and the interval, which is a second.
+    Takes :data:`SCRAPE` as it is, but for the addresses, and the interval, which is a second.
     """
 
-    def __init__(self, path: str, relay: Relay, directory: Path) -> None:
-        config = SCRAPE.read_text().replace("127.0.0.1:9750", f"127.0.0.1:{relay.port}")
+    def __init__(self, path: str, relay: Relay, bridge: BridgeProcess, directory: Path) -> None:
+        config = SCRAPE.read_text()
+        for installed, own in ((9750, relay.port), (9751, bridge.port)):
+            config = config.replace(f"127.0.0.1:{installed}", f"127.0.0.1:{own}")
         (directory / "scrape.yml").write_text(re.sub(r"interval: \d+s", "interval: 1s", config))
         shutil.copy(ALERTS, directory)
         self._process = subprocess.Popen(
@@ -311,13 +344,18 @@ class Prometheus:
 
 
 @pytest.fixture(scope="module")
-def prometheus(relay: Relay, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
-    started = Prometheus(tool("prometheus"), relay, tmp_path_factory.mktemp("prometheus"))
+def prometheus(
+    relay: Relay, bridge: BridgeProcess, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Prometheus]:
+    directory = tmp_path_factory.mktemp("prometheus")
+    started = Prometheus(tool("prometheus"), relay, bridge, directory)
     try:
-        started.wait_for(lambda: started.query("up == 1"))
+        started.wait_for(lambda: len(started.query("up == 1")) == 2)
         make_traffic(relay)  # rates are of what comes between two scrapes
         refused = 'signal_relay_connections_refused_total{reason="host"}'
         started.wait_for(lambda: started.query(f"increase({refused}[1m]) > 0"))
+        crossed = 'signal_relay_bridge_messages_total{way="outward"}'
+        started.wait_for(lambda: started.query(f"increase({crossed}[1m]) > 0"))
         yield started
     finally:
         started.stop()
@@ -327,7 +365,7 @@ class TestPrometheus:
     @pytest.mark.parametrize("name", PANEL_EXPRESSIONS)
     def test_each_panel_shows_something(self, name: str, prometheus: Prometheus) -> None:
         expression = re.sub(r"\$__\w+", "1m", PANEL_EXPRESSIONS[name])
-        series = prometheus.query(expression.replace("$instance", ".*"))
+        series = prometheus.query(re.sub(r"\$(?:instance|bridge)", ".*", expression))
         assert series
         if name in LIVELY:
             assert any(float(value) > 0 for _, value in (each["value"] for each in series))

@@ -16,12 +16,14 @@ from typing import Self
 
 import pytest
 
+from alphapulse_relay.bridge.options import settings_from as bridge_settings
 from alphapulse_relay.client.blocking import Client
 from alphapulse_relay.descriptors import needed
 from alphapulse_relay.options import Options, settings_from
 from alphapulse_relay.protocol_v2.control import Start
 from tests import sandbox
 from tests.authority import SERVER, Authority
+from tests.bridge.running import BridgeProcess, NATSServer, joining
 from tests.programs import run, tool
 from tests.support import PATIENCE, Relay, clean_environment, message
 from tests.support import Client as RawClient
@@ -30,16 +32,19 @@ ETC = Path(__file__).parent.parent / "etc"
 SERVICE = ETC / "systemd" / "signal-relay.service"
 SOCKET = ETC / "systemd" / "signal-relay.socket"
 REMOTE = ETC / "systemd" / "remote.conf"
+BRIDGE = ETC / "systemd" / "signal-relay-bridge.service"
+BRIDGE_USERS = ETC / "systemd" / "signal-relay-bridge.sysusers"
 USERS = ETC / "systemd" / "signal-relay.sysusers"
 LOGROTATE = ETC / "logrotate" / "signal-relay"
-UNIT = SERVICE.read_text()
+UNIT, BRIDGE_UNIT = SERVICE.read_text(), BRIDGE.read_text()
 BIN, CONFIG = "/opt/signal-relay/bin", "/etc/signal-relay/signal-relay.toml"
 """Where the documents put the relay and its configuration."""
+BRIDGE_CONFIG = "/etc/signal-relay/signal-relay-bridge.toml"
 
 
-def setting(name: str) -> str:
-    """Return the value of the service's one setting of that name."""
-    (value,) = sandbox.settings(UNIT, name)
+def setting(name: str, unit: str = UNIT) -> str:
+    """Return the value of a service's one setting of that name."""
+    (value,) = sandbox.settings(unit, name)
     return value
 
 
@@ -47,9 +52,9 @@ def setting(name: str) -> str:
 def units(tmp_path: Path) -> list[Path]:
     """The units, as if the relay were installed in the place that they name."""
     scripts = sysconfig.get_path("scripts")
-    for unit in (SERVICE, SOCKET):
+    for unit in (SERVICE, SOCKET, BRIDGE):
         (tmp_path / unit.name).write_text(unit.read_text().replace(BIN, scripts))
-    return [tmp_path / SERVICE.name, tmp_path / SOCKET.name]
+    return [tmp_path / unit.name for unit in (SERVICE, SOCKET, BRIDGE)]
 
 
 class TestUnits:
@@ -62,16 +67,18 @@ class TestUnits:
         shutil.copy(REMOTE, additions)
         assert run(tool("systemd-analyze"), "verify", "--man=no", *units) == ""
 
-    def test_exposure_is_not_above_what_the_unit_says(self, units: list[Path]) -> None:
-        said = re.search(r"rates its exposure ([\d.]+)", UNIT)
-        assessed = run(tool("systemd-analyze"), "security", "--offline=yes", "--no-pager", units[0])
+    @pytest.mark.parametrize("number", [0, 2], ids=["relay", "bridge"])
+    def test_exposure_is_not_above_what_the_unit_says(self, units: list[Path], number: int) -> None:
+        unit = units[number]
+        said = re.search(r"rates its exposure ([\d.]+)", unit.read_text())
+        assessed = run(tool("systemd-analyze"), "security", "--offline=yes", "--no-pager", unit)
         rated = re.search(r"exposure level .*: ([\d.]+)", assessed)
         assert said
         assert rated
         assert float(rated[1]) <= float(said[1])
 
-    def test_the_user_can_be_made(self) -> None:
-        said = run(tool("systemd-sysusers"), "--dry-run", USERS)
+    def test_the_users_can_be_made(self) -> None:
+        said = run(tool("systemd-sysusers"), "--dry-run", USERS, BRIDGE_USERS)
         assert "ignoring" not in said
 
     def test_the_command_line_is_the_relays(self) -> None:
@@ -84,6 +91,23 @@ class TestUnits:
         assert options.settings.socket.parent == Path("/run", setting("RuntimeDirectory"))
         assert options.settings.journal
         assert options.settings.journal.parent == Path("/var/lib", setting("StateDirectory"))
+
+    def test_the_command_line_is_the_bridges(self, tmp_path: Path) -> None:
+        program, _, flags = setting("ExecStart", BRIDGE_UNIT).partition(" signal-relay-bridge ")
+        config = ETC / "signal-relay-bridge.toml"
+        given = flags.replace(BRIDGE_CONFIG, str(config)).split()
+        names = [flag.removeprefix("--") for flag in given[::2]]
+        settings = bridge_settings(dict(zip(names, given[1::2], strict=True)), {})
+        assert program == f"{BIN}/twistd -n --pidfile="
+        assert f"ListenStream={settings.relay}\n" in SOCKET.read_text()
+        assert settings.state.parent == Path("/var/lib", setting("StateDirectory", BRIDGE_UNIT))
+
+    def test_the_bridge_is_a_peer_of_the_relay(self) -> None:
+        user = setting("User", BRIDGE_UNIT)
+        assert user != setting("User")
+        assert f"m {user} {setting('SocketGroup', SOCKET.read_text())}\n" in (
+            BRIDGE_USERS.read_text()
+        )
 
     def test_open_files_are_enough_for_the_default_of_peers(self) -> None:
         peers = settings_from({}, {}).max_peers
@@ -139,6 +163,21 @@ class TestSandbox:
             assert relay.get("/readyz")[0] == relay.get("/metrics")[0] == 200
             assert relay.stop() == 0
             assert not re.search("Traceback|not permitted", "".join(relay.log))
+
+    def test_the_bridge_does_without(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        pytest.importorskip("nats")
+        with Relay() as relay, NATSServer(tmp_path) as nats:
+            python = confined_python(tmp_path, BRIDGE_UNIT)
+            monkeypatch.setattr(sys, "executable", str(python))
+            with BridgeProcess(tmp_path, *joining(relay.socket, nats.url)) as bridge:
+                status = Path(f"/proc/{bridge.process.pid}/status").read_text()
+                assert re.search(r"^Seccomp:\t2$", status, re.M)
+                bridge.wait_until(lambda now: bool(now["ready"]))
+                relay.connect().send(message(20, 1))
+                bridge.wait_until(lambda now: now["outward"]["messages"] == 1)
+                assert bridge.get("/readyz")[0] == bridge.get("/metrics")[0] == 200
+                assert bridge.stop() == 0
+                assert not re.search("Traceback|not permitted", "".join(bridge.log))
 
     def test_tls_works_with_the_addition_for_remote_peers(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

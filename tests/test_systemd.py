@@ -12,10 +12,9 @@ import pytest
 from twisted.internet.task import Clock
 from twisted.logger import globalLogPublisher
 
-from alphapulse_relay.systemd import STATUS_SECONDS, Notifier, Summary, watchdog_seconds
-from tests.hub.fakes import Events, make_clock
-from tests.support import PATIENCE, Relay, messages
-from tests.web.journaled import JournaledHub
+from alphapulse_relay.systemd import STATUS_SECONDS, Notifier, watchdog_seconds
+from tests.hub.fakes import Events
+from tests.support import PATIENCE, Relay
 
 SILENCE = 1.0
 """Seconds in which a watchdog that is fed every tenth of one must have been fed."""
@@ -177,19 +176,6 @@ class TestNotifier:
 )
 def test_what_the_watchdog_allows(environ: dict[str, str], seconds: float | None) -> None:
     assert watchdog_seconds(environ) == seconds
-
-
-def test_a_summary(tmp_path: Path) -> None:
-    clock = make_clock()
-    hub = JournaledHub(clock, tmp_path)
-    summary = Summary(hub.factory, hub.journal)
-    clock.advance(1)
-    assert re.fullmatch(r"0 peers, 0 messages/s, journal of [0-9]+ MiB", summary())
-    sender = hub.connect()
-    sender.send(*messages(20, 10))
-    clock.advance(2)
-    assert summary().startswith("1 peer, 5 messages/s, ")
-    hub.finish()
 
 
 class TestRelay:

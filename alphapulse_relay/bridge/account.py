@@ -28,10 +28,18 @@ class Way:
     """Messages that were not sent, as they had already arrived before a break."""
     waiting_runs: int = 0
     waiting_messages: int = 0
+    """Outward those that came from the relay; inward NATS messages that are in the stream."""
     waiting_bytes: int = 0
+    waiting_since: float = 0.0
+    """When the oldest came that waits, in seconds since 1970; 0 if none does."""
     lag_seconds: float = 0.0
-    """Age of what crossed last, when it had crossed; or of what waits."""
-    trouble: str | None = None
+    """Age of what crossed last, when it had crossed."""
+    trouble: str | None = "not begun yet"
+    """Why nothing crosses; None if it does."""
+
+    def waited(self, now: float) -> float:
+        """Return the age, in seconds, of the oldest that waits; 0 if none does."""
+        return max(now - self.waiting_since, 0.0) if self.waiting_since else 0.0
 
 
 @dataclass

@@ -4,11 +4,12 @@ Puts the parts together, and begins again what has ended. Each part knows how to
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable
-from functools import partial
+from collections.abc import Callable, Collection, Coroutine, Iterable
+from contextlib import suppress
 from typing import Any
 
 import nats.errors
+from nats.js.api import StreamInfo
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.logger import Logger
 
@@ -20,9 +21,10 @@ from alphapulse_relay.bridge.inward import Inward
 from alphapulse_relay.bridge.options import BridgeSettings
 from alphapulse_relay.bridge.outward import Outward
 from alphapulse_relay.bridge.relay_link import WISHES, RelayLink
-from alphapulse_relay.bridge.server import Server
-from alphapulse_relay.bridge.state import StateFile
+from alphapulse_relay.bridge.server import Server, describe
+from alphapulse_relay.bridge.state import StateError, StateFile
 from alphapulse_relay.bridge.stream import (
+    Last,
     LaterError,
     Stream,
     StreamError,
@@ -39,6 +41,11 @@ _log = Logger()
 
 AGAIN_SECONDS = 1.0
 """Pause before what has failed is begun again."""
+SAVE_SECONDS = 5.0
+"""How often it is kept where the ways have come to. Only a quiet relay's place depends on it."""
+CANCEL_AGAIN_SECONDS = 0.2
+"""How long what is cancelled may take before it is again. That may get lost: nats-py catches it at
+times, and so does ``wait_for`` of Python 3.11."""
 PATIENCE_SECONDS = 1.0
 """How long the relay is left unread while nothing can be published. Then nothing more is asked of
 it until that goes on: it could not acknowledge what comes from afar either."""
@@ -49,6 +56,7 @@ TROUBLES = (
     LaterError,
     RestartError,
     WrongLastError,
+    StateError,
     ClientError,
     nats.errors.Error,
     OSError,
@@ -65,8 +73,10 @@ class Bridge:
         self.settings = settings
         self.account = Account()
         self.file = StateFile(settings.state)
-        self.stream = Stream(server.client, wanted_stream(settings))
+        self.stream = Stream(server, wanted_stream(settings))
         self.server = server
+        self._endpoint = endpoint
+        self._overtaken = False  # somebody else has published as this relay
         self._subject = f"{settings.subject}.{settings.name}"
         self._listening = Subscribe(
             WISHES,
@@ -75,9 +85,14 @@ class Bridge:
             name=f"bridge-{settings.name}",
         )
         self.link = RelayLink(endpoint, self._listening, self)
-        self.outward = Outward(self.stream, self._subject, self.account, self._crowded)
-        self.outward.on_published = self._published
-        self.consumer = Consumer(server.client, asked_of(settings))
+        self.outward = Outward(
+            self.stream,
+            self._subject,
+            self.account,
+            self._crowded,
+            split=settings.split_by_type,
+        )
+        self.consumer = Consumer(server, asked_of(settings))
         self.inward = Inward(
             self.link,
             self.file,
@@ -88,6 +103,7 @@ class Bridge:
             selector=Selector(settings.take_types, settings.take_sources),
         )
         self._patience: asyncio.TimerHandle | None = None
+        self._has_gone_inward = False
 
     @property
     def trouble(self) -> str | None:
@@ -102,17 +118,31 @@ class Bridge:
         return None
 
     async def run(self) -> None:
-        """Do it all, until cancelled. Raises :class:`StateError`."""
+        """Do it all, until cancelled. Raises :class:`StateError` before that has begun."""
         self.file.load()
         await together(self.link.run(), self._join())
 
     async def _join(self) -> None:
         await self._note_the_first_place()
-        await self.server.connect()
         await together(
+            self.server.run(),
             self._again(self._go_outward, self.account.outward),
             self._again(self._go_inward, self.account.inward),
+            self._save_now_and_then(),
         )
+
+    async def _save_now_and_then(self) -> None:
+        """Keep where the relay has come to, also where nothing of that is to cross."""
+        while True:
+            await asyncio.sleep(SAVE_SECONDS)
+            with suppress(StateError):  # which whoever cannot go on by it tells
+                self.save()
+
+    def save(self) -> None:
+        """Keep where both ways have come to. Raises :class:`StateError`."""
+        if self.outward.place is not None:
+            self.file.state.outward = self.outward.place.text
+        self.file.save()
 
     async def _note_the_first_place(self) -> None:
         """Keep where the relay is when a bridge is first started, whenever NATS is reached."""
@@ -125,12 +155,14 @@ class Bridge:
         self.file.save()
 
     async def _again(self, go: Callable[[], Coroutine[Any, Any, None]], way: Any) -> None:
-        """Do it whenever it has ended."""
+        """Do it on each connection to NATS, and again whenever it has ended."""
         while True:
+            await self.server.connected()
             try:
-                await go()
+                await together(go(), self.server.until_lost())
             except TROUBLES as error:
-                self._tell(way, str(error) or "NATS does not answer")
+                if self.server.is_connected:  # else that tells itself
+                    self._tell(way, describe(error))
             await asyncio.sleep(AGAIN_SECONDS)
 
     @staticmethod
@@ -143,25 +175,42 @@ class Bridge:
 
     async def _go_outward(self) -> None:
         await self.stream.check()
-        last = await self.stream.last_of(self._subject)
-        if last is None:
-            place, sequence = Place.parse(self.file.state.outward), 0
-        else:
-            # A message of which only some parts are there begins again.
-            place = last.end if last.part == last.parts else last.begin
-            sequence = last.sequence
-        self.outward.go_on_at(place, sequence)
+        # The stream may have lost what it had: the file is older than what is known here.
+        place = self.outward.place or Place.parse(self.file.state.outward)
+        last = await self._last()
+        await self._check_alone(last)
+        self.outward.go_on_after(last, place, fingerprint(self._listening))
         self.account.outward.trouble = None
-        self.link.listen(Bookmark(*place))
+        self.link.listen(Bookmark(*(self.outward.place or place)))
         try:
             await self.outward.run()
+        except WrongLastError:
+            self._overtaken = True
+            raise
         finally:
             self.link.stop_listening()
             if self._patience is not None:
                 self._patience.cancel()
 
-    def _published(self, place: Place) -> None:
-        self.file.state.outward = place.text
+    async def _check_alone(self, last: Last | None) -> None:
+        """Raise :class:`StreamError` if another relay's bridge publishes under this one's name.
+
+        Both would send their whole journal again and again: who comes later has the name.
+        """
+        if self._overtaken and last is not None:
+            await self.link.connected()
+            if last.envelope.end.epoch != self.link.epoch:
+                raise StreamError(
+                    f"another relay's bridge is called {self.settings.name}, too: message "
+                    f"{last.sequence} in the stream is not of the journal here"
+                )
+        self._overtaken = False
+
+    async def _last(self) -> Last | None:
+        """Return the last message of this relay in the stream, split by type or not."""
+        subjects = self._subject, f"{self._subject}.>"
+        found = [await self.stream.last_of(subject) for subject in subjects]
+        return max(filter(None, found), key=lambda last: last.sequence, default=None)
 
     def run_received(self, run: Run) -> None:
         """Send on what the relay has."""
@@ -212,17 +261,26 @@ class Bridge:
         state = self.file.state
         acknowledged = await self.consumer.acknowledged()
         if state.created != self.stream.created:
-            # Another stream: its sequences begin anew.
-            state.created, state.done, state.sending = self.stream.created, 0, 0
-            state.done = info.state.last_seq if acknowledged is None else acknowledged
+            begin = self._first_in(info) if acknowledged is None else acknowledged
+            state.created, state.done, state.sending = self.stream.created, begin, 0
         state.done = max(state.done, acknowledged or 0)
         self.file.save()
+        self._has_gone_inward = True
         self.account.inward.trouble = None
         await together(self.consumer.run(state.done + 1), self.inward.run(self.consumer))
 
+    def _first_in(self, info: StreamInfo) -> int:
+        """Return the sequence up to which a stream that was not known is passed over.
+
+        All of one that was made anew while there was a bridge is new; others' past is not for the
+        relay here.
+        """
+        since = info.created.timestamp() if info.created else 0.0
+        known = self._has_gone_inward or self.file.saved < since
+        return 0 if self.file.state.created and known else info.state.last_seq
+
     async def _history(self, epoch: int, position: int, sources: frozenset[int]) -> Iterable[bytes]:
-        look = partial(messages_since, self.settings.relay, epoch, position, sources)
-        return await asyncio.to_thread(lambda: list(look()))
+        return await messages_since(self._endpoint, epoch, position, sources)
 
 
 async def together(*parts: Coroutine[Any, Any, None]) -> None:
@@ -236,9 +294,20 @@ async def together(*parts: Coroutine[Any, Any, None]) -> None:
         for task in done:
             task.result()
     finally:
-        for task in tasks:
+        await _end(tasks)
+
+
+async def _end(tasks: Collection[asyncio.Future[None]]) -> None:
+    """Cancel tasks until all have ended."""
+    while pending := [task for task in tasks if not task.done()]:
+        for task in pending:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        # Who cancels this one does so again.
+        with suppress(asyncio.CancelledError):
+            await asyncio.wait(pending, timeout=CANCEL_AGAIN_SECONDS)
+    for task in tasks:
+        if not task.cancelled():
+            task.exception()  # or asyncio would tell that nobody has looked at it
 
 
 def wanted_stream(settings: BridgeSettings) -> Wanted:
@@ -255,6 +324,10 @@ def wanted_stream(settings: BridgeSettings) -> Wanted:
 
 def asked_of(settings: BridgeSettings) -> Asked:
     """Return what is to come from the stream."""
-    relays = sorted(settings.take_from)
-    subjects = [f"{settings.subject}.{relay}" for relay in relays] or [f"{settings.subject}.>"]
+    if not settings.take_from and not settings.take_types:
+        return Asked(settings.stream, settings.name, (f"{settings.subject}.>",))
+    relays = sorted(settings.take_from) or ["*"]
+    types = [str(type_) for type_ in sorted(settings.take_types)] or [">"]
+    whole = [f"{settings.subject}.{relay}" for relay in relays]
+    subjects = [*whole, *(f"{relay}.{type_}" for relay in whole for type_ in types)]
     return Asked(settings.stream, settings.name, tuple(subjects))

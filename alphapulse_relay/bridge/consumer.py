@@ -15,10 +15,11 @@ from typing import NamedTuple
 
 import nats.errors
 import nats.js.errors
-from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.js import JetStreamContext
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
+
+from alphapulse_relay.bridge.server import Server
 
 ASKED = 32
 """NATS messages that may be on the way at once; of 1 MiB each at most, as servers are set up."""
@@ -59,17 +60,20 @@ class Asked:
 
 
 class Consumer:
-    """Has deliveries, from when it runs. ``client`` is connected, or will be again."""
+    """Has deliveries, from when it runs. ``server`` is connected, or will be again."""
 
-    def __init__(self, client: Client, asked: Asked) -> None:
-        self._client = client
-        self._jetstream: JetStreamContext = client.jetstream()
+    def __init__(self, server: Server, asked: Asked) -> None:
+        self._server = server
         self._asked = asked
         self._queue: asyncio.Queue[Delivery] = asyncio.Queue()
         self._deliveries = 0  # that were made to this consumer
         self._on_the_way = 0  # that were asked for
         self._moved = asyncio.Event()
         self._fault: str | None = None
+
+    @property
+    def _jetstream(self) -> JetStreamContext:
+        return self._server.client.jetstream()
 
     @property
     def waiting(self) -> int:
@@ -91,16 +95,18 @@ class Consumer:
         return info.ack_floor.stream_seq if info.ack_floor else 0
 
     async def run(self, begin: int) -> None:
-        """Have all come from a sequence on; until cancelled.
+        """Have all come from a sequence on, over one connection; until cancelled.
 
         Raises :class:`RestartError` when that cannot go on, and errors of NATS.
         """
-        self._queue = asyncio.Queue()
+        while self.waiting:  # what comes again
+            self._queue.get_nowait()
         self._deliveries = self._on_the_way = 0
         self._fault = None
         await self._make(begin)
-        inbox = self._client.new_inbox()
-        subscription = await self._client.subscribe(
+        client = self._server.client
+        inbox = client.new_inbox()
+        subscription = await client.subscribe(
             inbox, cb=self._received, pending_msgs_limit=-1, pending_bytes_limit=-1
         )
         try:
@@ -124,7 +130,15 @@ class Consumer:
             filter_subject=asked.subjects[0] if one else None,
             filter_subjects=None if one else list(asked.subjects),
         )
-        await self._jetstream.add_consumer(asked.stream, config)
+        made = (await self._jetstream.add_consumer(asked.stream, config)).config
+        if (made.filter_subject, made.filter_subjects or None) != (
+            config.filter_subject,
+            config.filter_subjects,
+        ):
+            # Servers before 2.10 know one subject only, and would send all there are.
+            raise RestartError(
+                f"the NATS server is too old to choose {', '.join(asked.subjects)}: 2.10 is needed"
+            )
 
     async def _ask_on(self, inbox: str) -> None:
         """Keep a request under way, so that messages come as soon as they are stored."""
@@ -135,7 +149,7 @@ class Consumer:
             if wanted >= ASKED // 2:
                 request = {"batch": wanted, "expires": int(EXPIRES_SECONDS * 1e9)}
                 self._on_the_way += wanted
-                await self._client.publish(subject, json.dumps(request).encode(), inbox)
+                await self._server.client.publish(subject, json.dumps(request).encode(), inbox)
             self._moved.clear()
             try:
                 async with asyncio.timeout(EXPIRES_SECONDS):
@@ -167,7 +181,7 @@ class Consumer:
                     message.headers,
                     known.timestamp.timestamp(),
                     known.num_pending,
-                    partial(self._client.publish, message.reply, b"+ACK"),
+                    partial(self._server.client.publish, message.reply, b"+ACK"),
                 )
             )
 

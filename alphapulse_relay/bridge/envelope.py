@@ -8,16 +8,28 @@ import zlib
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from alphapulse_relay.bridge.split import UNTYPED
+
 BEGIN = "Signal-Relay-Begin"
-"""Where the run begins in its relay's journal, as :meth:`Place.text`."""
+"""Where its relay's run before this one ended, as :meth:`Place.text`..."""
 END = "Signal-Relay-End"
-"""Where the next one will begin."""
-PART = "Signal-Relay-Part"
-"""``k/n``: the payload is the k-th of n pieces of one message that is larger than NATS takes."""
+"""...and where this one does."""
+PIECE = "Signal-Relay-Piece"
+"""``k/n``: the payload is the k-th of n pieces of one that is larger than NATS takes."""
+TYPE = "Signal-Relay-Type"
+"""Of a run that is split by type: of which type the messages are..."""
+TYPES = "Signal-Relay-Types"
+"""...the types that there are, each of which is a NATS message, in that order..."""
+ORDER = "Signal-Relay-Order"
+"""...how many pairs behind the messages tell where in the run they were (:mod:`split`)..."""
+MESSAGES = "Signal-Relay-Messages"
+"""...and how many messages the run has."""
 TIME = "Signal-Relay-Time"
 """When the bridge got the run, in ns since 1970."""
 HEADERS_ROOM = 1024
 """Bytes of a NATS message that are kept for headers: names and numbers, some 400."""
+NO_TYPE = "none"
+"""What stands for the type of messages without one."""
 MESSAGE_ID = "Nats-Msg-Id"
 EXPECTED_SEQUENCE = "Nats-Expected-Last-Subject-Sequence"
 """JetStream stores a message only if the last one of its subject has this sequence."""
@@ -54,45 +66,99 @@ class Place(NamedTuple):
             raise EnvelopeError(f"{text[:80]!r} is not a place in a journal") from None
 
 
+class Share(NamedTuple):
+    """Which part of a run that is split by type: see :data:`TYPE` and those after it."""
+
+    type: int
+    types: tuple[int, ...]
+    order: int
+    messages: int
+
+
 class Envelope(NamedTuple):
-    """One NATS message: part ``part`` of ``parts``, of a run that came at ``time`` (ns)."""
+    """One NATS message: a run that came at ``time`` (ns), a share of it, or a piece of that."""
 
     payload: bytes
     begin: Place
     end: Place
     time: int
-    part: int = 1
-    parts: int = 1
+    piece: int = 1
+    pieces: int = 1
+    share: Share | None = None
 
-    def headers(self, relay: str, last_sequence: int) -> dict[str, str]:
+    @property
+    def is_last(self) -> bool:
+        """Whether nothing of the run follows this one."""
+        whole = self.share is None or self.share.type == self.share.types[-1]
+        return whole and self.piece == self.pieces
+
+    def subject(self, relay: str) -> str:
+        """Return the subject, where ``relay`` is that of the relay."""
+        return relay if self.share is None else f"{relay}.{token(self.share.type)}"
+
+    def headers(self, subject: str, last_sequence: int) -> dict[str, str]:
         """Return its headers; ``last_sequence`` is that of the last one of its subject."""
         # The checksum is for a journal that has lost its end, and goes on at places used before.
-        crc = zlib.crc32(self.payload)
+        unique = self.end.text, self.piece, f"{zlib.crc32(self.payload):08x}"
         headers = {
-            MESSAGE_ID: f"{relay}:{self.end.text}:{self.part}:{crc:08x}",
+            MESSAGE_ID: ":".join(map(str, (subject, *unique))),
             EXPECTED_SEQUENCE: str(last_sequence),
             BEGIN: self.begin.text,
             END: self.end.text,
             TIME: str(self.time),
         }
-        if self.parts > 1:
-            headers[PART] = f"{self.part}/{self.parts}"
+        if self.pieces > 1:
+            headers[PIECE] = f"{self.piece}/{self.pieces}"
+        if self.share is not None:
+            headers[TYPE] = token(self.share.type)
+            headers[TYPES] = ",".join(map(token, self.share.types))
+            headers[ORDER] = str(self.share.order)
+            headers[MESSAGES] = str(self.share.messages)
         return headers
+
+    def cut(self, room: int) -> list["Envelope"]:
+        """Return it in pieces of at most ``room`` bytes."""
+        starts = range(0, len(self.payload), room)
+        return [
+            self._replace(
+                payload=self.payload[start : start + room], piece=number, pieces=len(starts)
+            )
+            for number, start in enumerate(starts, 1)
+        ]
 
     @classmethod
     def parse(cls, payload: bytes, headers: Mapping[str, str] | None) -> "Envelope":
         """Return what came from NATS. Raises :class:`EnvelopeError`."""
         if not headers or BEGIN not in headers or END not in headers:
             raise EnvelopeError("it has not the headers of a bridge")
+        piece, _, pieces = headers.get(PIECE, "1/1").partition("/")
         try:
-            part, _, parts = headers.get(PART, "1/1").partition("/")
-            time, number, count = int(headers.get(TIME, "0")), int(part), int(parts)
-        except ValueError:
+            time, number, count = int(headers.get(TIME, "0")), int(piece), int(pieces)
+            share = _share(headers) if TYPE in headers else None
+        except (ValueError, KeyError):
             raise EnvelopeError("its headers are not those of a bridge") from None
         if not 1 <= number <= count:
-            raise EnvelopeError(f"part {number} of {count}")
+            raise EnvelopeError(f"piece {number} of {count}")
         begin, end = Place.parse(headers[BEGIN]), Place.parse(headers[END])
-        return cls(payload, begin, end, time, number, count)
+        return cls(payload, begin, end, time, number, count, share)
+
+
+def token(type_: int) -> str:
+    """Return a type as subjects and headers name it."""
+    return NO_TYPE if type_ == UNTYPED else str(type_)
+
+
+def _share(headers: Mapping[str, str]) -> Share:
+    """Raise ``ValueError`` or ``KeyError`` for what is wrong."""
+    types = tuple(map(_type, headers[TYPES].split(",")))
+    share = Share(_type(headers[TYPE]), types, int(headers[ORDER]), int(headers[MESSAGES]))
+    if share.type not in types or min(share.order, share.messages) < 0:
+        raise ValueError
+    return share
+
+
+def _type(text: str) -> int:
+    return UNTYPED if text == NO_TYPE else int(text)
 
 
 def relay_of(subject: str, prefix: str) -> str:

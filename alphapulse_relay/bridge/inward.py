@@ -13,12 +13,12 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from twisted.logger import Logger
 
 from alphapulse_relay.bridge.account import Account, Loss
+from alphapulse_relay.bridge.assembly import Assembly
 from alphapulse_relay.bridge.consumer import Consumer, Delivery
 from alphapulse_relay.bridge.envelope import Envelope, EnvelopeError, Place, relay_of
 from alphapulse_relay.bridge.relay_link import LinkError, RefusedError, RelayLink, ends_uniquely
 from alphapulse_relay.bridge.state import StateFile
-from alphapulse_relay.protocol_v2.errors import WireError
-from alphapulse_relay.protocol_v2.framing import MAX_MESSAGE, RunReader, split
+from alphapulse_relay.protocol_v2.framing import split
 from alphapulse_relay.protocol_v2.header import Header
 from alphapulse_relay.protocol_v2.selection import Selector, count, select, walk
 
@@ -61,11 +61,11 @@ class Inward:
         self._own = own
         self._selector = selector
         self._wants_all = selector == _ALL
-        self._parts: dict[str, list[bytes]] = {}  # of each relay's message that came in part
+        self._assembly = Assembly(selector.types)
 
     async def run(self, consumer: Consumer) -> None:
         """Pass on what is delivered; until cancelled."""
-        self._parts.clear()
+        self._assembly.clear()
         while True:
             await self._take(await self._next(consumer))
             self._way.waiting_runs = consumer.waiting
@@ -93,8 +93,8 @@ class Inward:
             await self._deliver(data, last.sequence)
             self._way.lag_seconds = max(time.time() - last.stored, 0.0)
         self._way.waiting_messages = last.pending
-        if not self._parts:
-            # What came in parts is acknowledged with the last of them.
+        if not self._assembly:
+            # What came in part is acknowledged with the last of it.
             state.done = max(state.done, last.sequence)
             await last.acknowledge()
 
@@ -108,9 +108,8 @@ class Inward:
                 self._account.own += 1
                 return b""
             envelope = Envelope.parse(delivery.payload, delivery.headers)
-            data = self._whole(relay, envelope)
-            if data:
-                check_run(data)
+            data = self._assembly.add(relay, envelope)
+            if data and (envelope.share is None or not self._selector.types):
                 self._look_for_gap(relay, envelope)
         except EnvelopeError as error:
             self._account.lost[Loss.FOREIGN] += 1
@@ -122,22 +121,6 @@ class Inward:
             )
             return b""
         return data if self._wants_all else self._wanted(data)
-
-    def _whole(self, relay: str, envelope: Envelope) -> bytes:
-        """Return the payload; of a message that comes in parts nothing before the last of them."""
-        if envelope.parts == 1:
-            self._parts.pop(relay, None)
-            return envelope.payload
-        parts = self._parts.setdefault(relay, [])
-        if envelope.part == 1:
-            parts.clear()
-        parts.append(envelope.payload)
-        if envelope.part < envelope.parts:
-            return b""
-        del self._parts[relay]
-        if len(parts) < envelope.parts:
-            raise EnvelopeError(f"{envelope.parts - len(parts)} parts before it are missing")
-        return b"".join(parts)
 
     def _look_for_gap(self, relay: str, envelope: Envelope) -> None:
         """Tell of messages of a relay that are not in the stream any more."""
@@ -228,17 +211,3 @@ class Inward:
                 missing.append(message)
         self._way.repeated += len(messages) - len(missing)
         return b"".join(missing)
-
-
-def check_run(data: bytes) -> None:
-    """Raise :class:`EnvelopeError` for what is not whole messages that a relay may be sent."""
-    whole = 0
-    try:
-        for run, messages in RunReader(max(len(data), MAX_MESSAGE)).feed(data):
-            if not messages:
-                raise EnvelopeError(f"what is at byte {whole} is control")
-            whole += len(run)
-    except WireError as error:
-        raise EnvelopeError(f"what is at byte {whole} is no message: {error}") from None
-    if whole != len(data):
-        raise EnvelopeError(f"what is at byte {whole} is not a whole message")

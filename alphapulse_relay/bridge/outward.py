@@ -1,28 +1,25 @@
 """Outward: what the relay here sends goes to NATS, in order and once.
 
-Knows what is under way, and where to go on after a break. What has come while one NATS message was
-being stored goes as the next one: so a quiet relay's messages leave at once, and a busy one's in
-large runs. The stream itself tells how far this relay has come, by the last message of its subject;
-each message is stored only if that is still the last one, so nothing is repeated or overtaken,
-whenever who dies.
+Knows what is under way, and where to go on after a break. What has come while one run was being
+stored goes as the next one: so a quiet relay's messages leave at once, and a busy one's in large
+runs. The stream itself tells how far this relay has come, by the last message of its subject; each
+message is stored only if that is still the last one, so nothing is repeated or overtaken, whenever
+who dies.
 """
 
 import asyncio
 import time
-from collections import deque
-from collections.abc import Callable
-from itertools import pairwise
-from typing import NamedTuple
+from collections.abc import Callable, Iterable
 
 from twisted.logger import Logger
 
 from alphapulse_relay.bridge.account import Account, Loss
-from alphapulse_relay.bridge.envelope import HEADERS_ROOM, Envelope, Place
-from alphapulse_relay.bridge.stream import LaterError, Stream, WrongLastError
+from alphapulse_relay.bridge.envelope import HEADERS_ROOM, Envelope, Place, Share
+from alphapulse_relay.bridge.split import parts_of
+from alphapulse_relay.bridge.stream import Last, LaterError, Stream, WrongLastError
+from alphapulse_relay.bridge.waiting import Gulp, Waiting
 from alphapulse_relay.client.bookmark import Bookmark
 from alphapulse_relay.client.core import Missed, Run
-from alphapulse_relay.protocol_v2.framing import message_size
-from alphapulse_relay.protocol_v2.selection import walk
 
 _log = Logger()
 
@@ -33,17 +30,11 @@ RETRY_SECONDS = 1.0
 """Pause after NATS did not take a message, and would not take it at once."""
 
 
-class _Waiting(NamedTuple):
-    """Part of a run that was received at ``time`` (ns)."""
-
-    data: bytes
-    messages: int
-    end: Place
-    time: int
-
-
 class Outward:
-    """Sends runs on. ``crowded`` is told whether too much waits here."""
+    """Sends runs on. ``crowded`` is told whether too much waits here.
+
+    ``subject`` is the relay's; with ``split`` that of each type is below it.
+    """
 
     def __init__(
         self,
@@ -51,44 +42,70 @@ class Outward:
         subject: str,
         account: Account,
         crowded: Callable[[bool], None],
+        *,
+        split: bool = False,
     ) -> None:
         self.place: Place | None = None
-        """Behind what was published last."""
-        self.on_published: Callable[[Place], None] = lambda _: None
+        """All before it has been published, or is not to be."""
+        self.received: Place | None = None
+        """Behind what waits."""
         self._stream = stream
         self._subject = subject
         self._account = account
         self._way = account.outward
         self._crowded = crowded
-        self._waiting: deque[_Waiting] = deque()
+        self._split = split
+        self._end: Place | None = None  # of what was published last
+        self._waiting = Waiting()
+        self._publishing = False
         self._some = asyncio.Event()
-        self.received: Place | None = None
-        """Behind what waits."""
-        self._last_sequence = 0
+        self._last: dict[str, int] = {}  # of each subject, the sequence of its last message
+        self._unfinished: Share | None = None  # behind which more of its run is to follow
         self._is_crowded = False
 
-    def go_on_at(self, place: Place | None, last_sequence: int) -> None:
-        """Begin at a place, behind the message of the stream that has the sequence."""
-        self._waiting.clear()
-        self._is_crowded = False
-        self._way.waiting_bytes = self._way.waiting_messages = 0
-        self.place = self.received = place
-        self._last_sequence = last_sequence
+    def go_on_after(self, last: Last | None, place: Place, asked: int) -> None:
+        """Begin behind the stream's last message of this relay; if there is none, at a place.
+
+        ``asked`` is what is asked of the relay now, as in places.
+        """
+        self._waiting = Waiting()
+        self._last = {}
+        self._unfinished = None
+        self._is_crowded = self._publishing = False
+        self.place = self._end = place
+        if last is not None:
+            self._last[last.subject] = last.sequence
+            self._go_on_in(last.envelope, place, asked)
+        self.received = self.place
+        self._count()
+
+    def _go_on_in(self, stored: Envelope, place: Place, asked: int) -> None:
+        """Begin behind what was stored, be it a part of a run, or where all that follows is."""
+        if stored.is_last:
+            self._end = stored.end
+            later = place.epoch == stored.end.epoch and place.position > stored.end.position
+            self.place = place if later else stored.end
+            return
+        self.place = self._end = stored.begin
+        if stored.share is not None and asked == stored.begin.asked:
+            # What is stored of it need not be stored again; its last pieces are one.
+            whole = stored.piece == stored.pieces
+            after = stored.share.type if whole else stored.share.type - 1
+            self._unfinished = stored.share._replace(type=after)
 
     # What comes
 
     def run_received(self, run: Run) -> None:
         """Take a run."""
-        end = _place(run.bookmark)
-        self._waiting.append(_Waiting(run.data, run.messages, end, time.time_ns()))
-        self._count(len(run.data), run.messages)
-        self.received = end
+        self.received = Place(*run.bookmark)
+        self._waiting.add(run.data, run.messages, self.received, time.time_ns())
+        self._count()
         self._some.set()
 
     def position_received(self, bookmark: Bookmark) -> None:
         """Take note of where the relay has come to: between runs that is a place, too."""
-        self.received = _place(bookmark)
-        if not self._waiting and self.place is not None:
+        self.received = Place(*bookmark)
+        if not self._waiting and not self._publishing and self._unfinished is None:
             self.place = self.received
 
     def gap_received(self, missed: Missed) -> None:
@@ -104,10 +121,10 @@ class Outward:
         )
         self.position_received(missed.bookmark)
 
-    def _count(self, size: int, messages: int) -> None:
-        self._way.waiting_bytes += size
-        self._way.waiting_messages += messages
-        crowded = self._way.waiting_bytes > (WAITING_MAX // 2 if self._is_crowded else WAITING_MAX)
+    def _count(self) -> None:
+        waiting = self._waiting
+        self._way.waiting_bytes, self._way.waiting_messages = waiting.size, waiting.messages
+        crowded = waiting.size > (WAITING_MAX // 2 if self._is_crowded else WAITING_MAX)
         if crowded != self._is_crowded:
             self._is_crowded = crowded
             self._crowded(crowded)
@@ -115,95 +132,90 @@ class Outward:
     # What goes
 
     async def run(self) -> None:
-        """Publish whatever waits; until cancelled. Raises :class:`WrongLastError`."""
+        """Publish whatever waits; until cancelled.
+
+        Raises :class:`WrongLastError`, and what :meth:`Stream.last_of` does.
+        """
         while True:
             await self._some.wait()
             self._some.clear()
-            while self._waiting:
-                for envelope in self._next():
-                    await self._publish(envelope)
+            while (gulp := self._next()) is not None:
+                await self._publish_all(gulp)
 
-    def _next(self) -> list[Envelope]:
-        """Return what waits as one NATS message, or one message as many of them."""
+    def _next(self) -> Gulp | None:
+        """Return what is to be stored next, None while there is nothing."""
+        if self._unfinished is not None:
+            return self._waiting.take_exactly(self._unfinished.messages)
+        return self._waiting.take(self._stream.max_payload - HEADERS_ROOM)
+
+    async def _publish_all(self, gulp: Gulp) -> None:
+        """Have a gulp stored, as one NATS message or several."""
+        assert self._end is not None, "nothing comes before it is known from where"
+        self._publishing = True
+        whole = Envelope(gulp.data, self._end, gulp.end, gulp.time)
         room = self._stream.max_payload - HEADERS_ROOM
-        first = self._waiting[0]
-        begin, taken, size, messages = self._begin(), [], 0, 0
-        while self._waiting and size + len(self._waiting[0].data) <= room:
-            piece = self._waiting.popleft()
-            taken.append(piece.data)
-            size, messages, end = size + len(piece.data), messages + piece.messages, piece.end
-        if not taken:
-            return self._pieces(begin, room)
-        self._in_hand = size, messages
-        return [Envelope(b"".join(taken), begin, end, first.time)]
+        for envelope in self._shares(whole, gulp.messages):
+            for piece in envelope.cut(room):
+                await self._publish(piece)
+        self._done(whole, gulp)
 
-    def _pieces(self, begin: Place, room: int) -> list[Envelope]:
-        """Cut a run that does not fit: between messages, or within the first one."""
-        data, messages, end, came = self._waiting.popleft()
-        stop, fitting = walk(data, room)
-        whole = max(fitting, 1)
-        if not fitting:
-            stop = message_size(data)
-        rest = messages - whole
-        middle = end._replace(taken=end.taken - rest)
-        if rest:
-            self._waiting.appendleft(_Waiting(data[stop:], rest, end, came))
-        self._in_hand = stop, whole
-        if fitting:
-            return [Envelope(data[:stop], begin, middle, came)]
-        cuts = [*range(0, stop, room), stop]
+    def _shares(self, whole: Envelope, messages: int) -> Iterable[Envelope]:
+        """Return those parts of a run that are not stored yet."""
+        done, self._unfinished = self._unfinished, None
+        if done is None and not self._split:
+            return [whole]
+        parts = parts_of(whole.payload)
+        types, after = tuple(part.type for part in parts), -1 if done is None else done.type
         return [
-            Envelope(data[start:end_], begin, middle, came, number, len(cuts) - 1)
-            for number, (start, end_) in enumerate(pairwise(cuts), 1)
+            whole._replace(
+                payload=part.payload, share=Share(part.type, types, part.order, messages)
+            )
+            for part in parts
+            if part.type > after
         ]
-
-    def _begin(self) -> Place:
-        assert self.place is not None, "nothing comes before it is known from where"
-        return self.place
 
     async def _publish(self, envelope: Envelope) -> None:
         """Have it stored, however long that takes."""
+        subject = envelope.subject(self._subject)
+        if subject not in self._last:
+            last = await self._stream.last_of(subject)
+            self._last[subject] = 0 if last is None else last.sequence
         while True:
-            began = time.monotonic()
             try:
-                stored = await self._stream.publish(self._subject, envelope, self._last_sequence)
+                self._last[subject] = await self._store(subject, envelope)
             except LaterError as error:
                 self._trouble(str(error))
                 await asyncio.sleep(RETRY_SECONDS)
-            except WrongLastError:
-                # An answer may have been lost on the way.
-                last = await self._stream.last_of(self._subject)
-                if last is None or (last.end, last.part) != (envelope.end, envelope.part):
-                    raise
-                stored = last.sequence
-                break
             else:
-                self._account.round_trip = time.monotonic() - began
-                break
-        self._last_sequence = stored
-        if envelope.part == envelope.parts:
-            self._done(envelope)
+                return
 
-    def _done(self, envelope: Envelope) -> None:
+    async def _store(self, subject: str, envelope: Envelope) -> int:
+        """Store it, and return its sequence."""
+        began = time.monotonic()
+        try:
+            stored = await self._stream.publish(subject, envelope, self._last[subject])
+        except WrongLastError:
+            # An answer may have been lost on the way: then it is this one.
+            last = await self._stream.last_of(subject)
+            if last is None or last.envelope != envelope._replace(payload=b""):
+                raise
+            return last.sequence
+        self._account.round_trip = time.monotonic() - began
+        return stored
+
+    def _done(self, whole: Envelope, gulp: Gulp) -> None:
         if self._way.trouble:
             _log.info("goes on: {subject} is stored again", subject=self._subject)
         self._way.trouble = None
-        self.place = envelope.end
-        size, messages = self._in_hand
-        self._way.messages += messages
-        self._way.bytes += size
+        self._way.messages += gulp.messages
+        self._way.bytes += len(gulp.data)
         self._way.runs += 1
-        self._way.lag_seconds = (time.time_ns() - envelope.time) / 1e9
-        self._count(-size, -messages)
-        if not self._waiting and self.received is not None:
-            self.place = self.received
-        self.on_published(self.place)
+        self._way.lag_seconds = (time.time_ns() - gulp.time) / 1e9
+        self._end, self._publishing = whole.end, False
+        self.place = whole.end if self._waiting else self.received
+        self._count()
 
     def _trouble(self, what: str) -> None:
         if self._way.trouble != what:
             _log.error("nothing is published: {what}", what=what)
         self._way.trouble = what
-
-
-def _place(bookmark: Bookmark) -> Place:
-    return Place(*bookmark)

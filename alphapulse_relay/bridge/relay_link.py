@@ -177,12 +177,12 @@ class RelayLink:
         self._up.set()
 
     def _lost(self, reason: Failure) -> None:
-        self._connection = None
+        over, self._connection = self._connection, None
         self._up.clear()
         error = reason.value
         self.trouble = str(error) or reason.getErrorMessage()
         _log.info("no relay: {reason}", reason=self.trouble)
-        if isinstance(error, BookmarkError):
+        if isinstance(error, BookmarkError) and over is not None and over.core is self._core:
             self.listen(None, self._listener.bookmark_refused(error))
         if isinstance(error, LeavingError):
             self._backoff.reset()
@@ -247,7 +247,8 @@ class _Connection(TwistedProtocol):
 
     def __init__(self, link: RelayLink, core: Core, ended: asyncio.Future[Failure]) -> None:
         self._link = link
-        self._core = core
+        self.core = core
+        """What is asked for on it."""
         self._ended = ended
         self._over: Failure | None = None
         self._silence = Silence(time.monotonic())
@@ -258,19 +259,19 @@ class _Connection(TwistedProtocol):
         if isinstance(self.transport.getPeer(), IPv4Address | IPv6Address):
             self.transport.setTcpNoDelay(True)
         self._link.began(self)
-        self.transport.write(self._core.connect(timestamp=time.time_ns()))
+        self.transport.write(self.core.connect(timestamp=time.time_ns()))
         self._listen()
 
     def dataReceived(self, data: bytes) -> None:
         """Pass on what is complete."""
         self._silence.heard(time.monotonic())
-        answered = self._core.answered
+        answered = self.core.answered
         try:
-            for event in self._core.receive_runs(data):
-                if not answered and self._core.bookmark is not None:
+            for event in self.core.receive_runs(data):
+                if not answered and self.core.bookmark is not None:
                     answered = True
-                    self._link.answered(self._core.bookmark)
-                self._link.event_received(event, self._core)
+                    self._link.answered(self.core.bookmark)
+                self._link.event_received(event, self.core)
         except ClientError as error:
             self._abort(error)
 
@@ -292,6 +293,6 @@ class _Connection(TwistedProtocol):
             self._abort(TimeoutError("the relay is silent, and did not answer"))
             return
         if verdict is Verdict.ASK:
-            self.transport.write(self._core.ask_for_life(timestamp=time.time_ns()))
+            self.transport.write(self.core.ask_for_life(timestamp=time.time_ns()))
         left = self._silence.left(time.monotonic())
         self._watch = asyncio.get_running_loop().call_later(left, self._listen)

@@ -11,6 +11,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from alphapulse_relay.bridge.envelope import EnvelopeError, Place
+
 
 class StateError(Exception):
     """The file cannot be used. ``str()`` is one line that names it."""
@@ -39,6 +41,8 @@ class StateFile:
     """Where it is kept."""
 
     def __init__(self, path: Path) -> None:
+        self.saved = 0.0
+        """When it was last saved before it was first loaded, in seconds since 1970; 0 for never."""
         self._path = path
         self._new = path.with_name(f"{path.name}.new")
         self.state = State()
@@ -47,9 +51,10 @@ class StateFile:
         """Read the file, if there is one. Raises :class:`StateError`."""
         try:
             self.state = _parse(self._path.read_bytes())
+            self.saved = self.saved or self._path.stat().st_mtime
         except FileNotFoundError:
             self._check_writable()
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, AttributeError, EnvelopeError):
             raise StateError(f"{self._path} is not a bridge's state: move it away") from None
         except OSError as error:
             raise StateError(f"{self._path} cannot be read: {error.strerror}") from error
@@ -71,9 +76,11 @@ def _parse(data: bytes) -> State:
     content: dict[str, Any] = json.loads(data)
     state = State(**content)
     numbers = (state.done, state.sending, state.epoch, state.position)
-    texts = (state.outward, state.created, *state.ends.values())
+    places = [*filter(None, [state.outward]), *state.ends.values()]
     if not all(isinstance(number, int) and number >= 0 for number in numbers):
         raise ValueError
-    if not all(isinstance(text, str) for text in texts):
-        raise ValueError
+    if not isinstance(state.created, str):
+        raise TypeError
+    for place in places:
+        Place.parse(place)
     return state

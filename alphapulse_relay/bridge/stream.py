@@ -4,21 +4,23 @@ Knows nats-py, its errors, and which of them pass. What the runs are, it does no
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import nats.errors
 import nats.js.errors
-from nats.aio.client import Client
 from nats.js import JetStreamContext
 from nats.js.api import DiscardPolicy, RetentionPolicy, StorageType, StreamConfig, StreamInfo
 
-from alphapulse_relay.bridge.envelope import Envelope, EnvelopeError, Place
+from alphapulse_relay.bridge.envelope import HEADERS_ROOM, Envelope, EnvelopeError
+from alphapulse_relay.bridge.server import Server, describe
 
 PUBLISH_SECONDS = 5.0
 """How long a NATS message may take to be stored before it is tried again: a cluster elects another
 leader in about that."""
+SMALLEST_PAYLOAD = 2 * HEADERS_ROOM
+"""Bytes that a NATS message must be allowed to have, or it would be nearly all headers."""
 _WRONG_LAST_SEQUENCE = 10071
 _NO_SUCH_STREAM = 10059
+_TOO_LARGE = 10054
 _JETSTREAM_OFF = {10039, 10076}
 """Error codes of nats-server (server/errors.json)."""
 
@@ -32,7 +34,10 @@ class LaterError(Exception):
 
 
 class WrongLastError(Exception):
-    """The last message of the subject is another one: somebody else publishes as this relay."""
+    """The last message of the subject is another one: somebody else publishes as this relay.
+
+    ``str()`` is one line.
+    """
 
 
 @dataclass(frozen=True)
@@ -64,30 +69,35 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Last:
-    """The last message of a subject: its sequence, and which part of a run it is."""
+    """The last message of a subject, which may have wildcards: its sequence, and what it is.
 
+    The envelope is without its payload.
+    """
+
+    subject: str
     sequence: int
-    end: Place
-    begin: Place
-    part: int
-    parts: int
-    time: int
+    envelope: Envelope
 
 
 class Stream:
-    """The stream that bridges share. ``client`` is connected, or will be again."""
+    """The stream that bridges share. ``server`` is connected, or will be again."""
 
-    def __init__(self, client: Client, wanted: Wanted) -> None:
+    def __init__(self, server: Server, wanted: Wanted) -> None:
         self.wanted = wanted
         self.created = ""
         """When the stream was made: another one has another time."""
-        self._client = client
-        self.jetstream: JetStreamContext = client.jetstream(timeout=PUBLISH_SECONDS)
+        self._server = server
+        self._max_message: int | None = None  # as the stream was when it was checked
 
     @property
     def max_payload(self) -> int:
-        """Bytes that the server takes in one NATS message, headers included."""
-        return self._client.max_payload
+        """Bytes that server and stream take in one NATS message, headers included."""
+        limit = self._server.client.max_payload
+        return limit if self._max_message is None else min(limit, self._max_message)
+
+    @property
+    def _jetstream(self) -> JetStreamContext:
+        return self._server.client.jetstream(timeout=PUBLISH_SECONDS)
 
     async def check(self) -> StreamInfo:
         """Make the stream if that is wanted, and look whether it fits.
@@ -98,41 +108,52 @@ class Stream:
         faults = list(faults_of(info.config, self.wanted))
         if faults:
             raise StreamError(f"stream {self.wanted.name}: {'; '.join(faults)}")
+        size = info.config.max_msg_size
+        self._max_message = size if size is not None and size > 0 else None
+        if self.max_payload < SMALLEST_PAYLOAD:
+            raise StreamError(
+                f"stream {self.wanted.name} and its server take only {self.max_payload} bytes "
+                f"in a message: at least {SMALLEST_PAYLOAD} are needed"
+            )
         self.created = str(info.created)
         return info
 
     async def _find(self) -> StreamInfo | None:
         try:
-            return await self.jetstream.stream_info(self.wanted.name)
+            return await self._jetstream.stream_info(self.wanted.name)
         except nats.js.errors.NotFoundError as error:
             if error.err_code != _NO_SUCH_STREAM:
-                raise StreamError(_words(error)) from error
+                raise StreamError(describe(error)) from error
             return None
+        except TimeoutError:
+            raise self._silence() from None
         except nats.errors.Error as error:
             raise _explained(error) from error
-        except TimeoutError:
-            raise LaterError("JetStream does not answer") from None
+
+    def _silence(self) -> LaterError:
+        """Return why nothing was answered: who may not ask is told so in another way."""
+        return LaterError(self._server.complaint or "JetStream does not answer")
 
     async def _create(self) -> StreamInfo:
         name = self.wanted.name
         if not self.wanted.create:
             raise StreamError(f"there is no stream {name}: make one, or give --create-stream")
         try:
-            return await self.jetstream.add_stream(self.wanted.config)
-        except nats.errors.Error as error:
-            raise StreamError(f"stream {name} cannot be made: {_words(error)}") from error
+            return await self._jetstream.add_stream(self.wanted.config)
         except TimeoutError:
-            raise LaterError("JetStream does not answer") from None
+            raise self._silence() from None
+        except nats.errors.Error as error:
+            raise StreamError(f"stream {name} cannot be made: {describe(error)}") from error
 
     async def publish(self, subject: str, envelope: Envelope, last_sequence: int) -> int:
         """Store a run behind the message with that sequence; return its own.
 
-        Raises :class:`LaterError` or :class:`WrongLastError`.
+        Raises :class:`LaterError` or :class:`WrongLastError`; :class:`StreamError` if it is too
+        large by now.
         """
-        relay = subject.rpartition(".")[2]
-        headers = envelope.headers(relay, last_sequence)
+        headers = envelope.headers(subject, last_sequence)
         try:
-            ack = await self.jetstream.publish(
+            ack = await self._jetstream.publish(
                 subject,
                 envelope.payload,
                 timeout=PUBLISH_SECONDS,
@@ -141,12 +162,19 @@ class Stream:
             )
         except nats.js.errors.APIError as error:
             if error.err_code == _WRONG_LAST_SEQUENCE:
-                raise WrongLastError from error
-            raise LaterError(_words(error)) from error
+                raise WrongLastError(
+                    f"message {last_sequence} of the stream is not the last of {subject}: "
+                    "somebody else publishes as this relay"
+                ) from error
+            if error.err_code == _TOO_LARGE:
+                raise StreamError(describe(error)) from error
+            raise LaterError(describe(error)) from error
         except TimeoutError:
-            raise LaterError(f"no answer within {PUBLISH_SECONDS:g} s") from None
+            raise self._silence() from None
+        except nats.errors.MaxPayloadError as error:
+            raise StreamError(describe(error)) from error
         except nats.errors.Error as error:
-            raise LaterError(_words(error)) from error
+            raise LaterError(describe(error)) from error
         return ack.seq
 
     async def last_of(self, subject: str) -> Last | None:
@@ -155,27 +183,22 @@ class Stream:
         Raises :class:`LaterError`, or :class:`StreamError` if it is none of a bridge's.
         """
         try:
-            found = await self.jetstream.get_last_msg(self.wanted.name, subject)
-        except nats.js.errors.NotFoundError:
+            found = await self._jetstream.get_last_msg(self.wanted.name, subject)
+        except nats.js.errors.NotFoundError as error:
+            if error.err_code == _NO_SUCH_STREAM:
+                raise LaterError(describe(error)) from error
             return None
-        except nats.errors.Error as error:
-            raise LaterError(_words(error)) from error
         except TimeoutError:
-            raise LaterError("JetStream does not answer") from None
+            raise self._silence() from None
+        except nats.errors.Error as error:
+            raise LaterError(describe(error)) from error
         try:
             envelope = Envelope.parse(b"", found.headers)
         except EnvelopeError as error:
             raise StreamError(
                 f"message {found.seq} of {subject} in stream {self.wanted.name}: {error}"
             ) from error
-        return Last(
-            found.seq or 0,
-            envelope.end,
-            envelope.begin,
-            envelope.part,
-            envelope.parts,
-            envelope.time,
-        )
+        return Last(found.subject or subject, found.seq or 0, envelope)
 
 
 def faults_of(config: StreamConfig, wanted: Wanted) -> list[str]:
@@ -200,23 +223,17 @@ def faults_of(config: StreamConfig, wanted: Wanted) -> list[str]:
 
 def _covers(subject: str, prefix: str) -> bool:
     """Tell whether a stream's subject has all below a prefix: ``a.>`` and ``>`` have ``a.b.>``."""
-    if not subject.endswith(">"):
-        return False
-    head = subject[:-1]
-    return f"{prefix}.".startswith(head)
+    *levels, last = subject.split(".")
+    ours = prefix.split(".")
+    fits = all(level in ("*", our) for level, our in zip(levels, ours, strict=False))
+    return last == ">" and len(levels) <= len(ours) and fits
 
 
-def _explained(error: Exception) -> Exception:
+def _explained(error: nats.errors.Error) -> Exception:
     """Return what an error of JetStream means to who runs a bridge."""
     code = getattr(error, "err_code", None)
     if isinstance(error, nats.js.errors.ServiceUnavailableError) and code is None:
         return StreamError("JetStream is not enabled on this NATS server")
     if code in _JETSTREAM_OFF:
-        return StreamError(f"JetStream is not enabled: {_words(error)}")
-    return LaterError(_words(error))
-
-
-def _words(error: BaseException) -> str:
-    """Return what a NATS error says, without what it is made of."""
-    described: Any = getattr(error, "description", None)
-    return str(described or error).removeprefix("nats: ").strip() or type(error).__name__
+        return StreamError(f"JetStream is not enabled: {describe(error)}")
+    return LaterError(describe(error))

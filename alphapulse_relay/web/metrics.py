@@ -9,7 +9,6 @@ import platform
 from collections.abc import Callable, Iterable, Iterator
 from itertools import accumulate
 
-from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.core import (
     CounterMetricFamily,
     GaugeMetricFamily,
@@ -17,9 +16,7 @@ from prometheus_client.core import (
     InfoMetricFamily,
     Metric,
 )
-from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
-from twisted.internet.interfaces import IReactorTime
 
 from alphapulse_relay import __version__
 from alphapulse_relay.hub.counters import Histogram
@@ -28,9 +25,6 @@ from alphapulse_relay.hub.journal import Journal
 from alphapulse_relay.hub.peer import State
 from alphapulse_relay.web.journal import journal_of, segments_of
 
-CACHE_SECONDS = 1.0
-"""How long a rendering is served again: scraping in a loop must not slow the hub."""
-OPENMETRICS = "application/openmetrics-text"
 _NS = 1_000_000_000
 
 
@@ -216,30 +210,6 @@ def _journal(journal: Journal) -> Iterator[Metric]:
         "How long the relay stood still until the next file was ready",
         journal.waits,
     )
-
-
-class Exposition:
-    """The rendered metrics of a hub, kept for a second."""
-
-    def __init__(
-        self, hub: SignalRelayFactory, ready: Callable[[], bool], clock: IReactorTime
-    ) -> None:
-        self._clock = clock
-        self._registry = CollectorRegistry()
-        self._registry.register(HubCollector(hub, ready))
-        ProcessCollector(registry=self._registry)
-        self._kept: dict[str, tuple[float, bytes]] = {}
-
-    def render(self, accept: str) -> tuple[str, bytes]:
-        """Return content type and body in the format that an Accept header asks for."""
-        # No more of the header is looked at: each version that it may name would be kept apart.
-        encode, content_type = choose_encoder(OPENMETRICS if OPENMETRICS in accept else "")
-        now = self._clock.seconds()
-        rendered_at, body = self._kept.get(content_type, (0.0, b""))
-        if not body or not 0 <= now - rendered_at < CACHE_SECONDS:
-            body = encode(self._registry)
-            self._kept[content_type] = now, body
-        return content_type, body
 
 
 def _counter(name: str, help_text: str, value: float) -> Metric:

@@ -9,7 +9,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from twisted.web.http import BAD_REQUEST, NOT_FOUND, SERVICE_UNAVAILABLE, UNAUTHORIZED
+from twisted.web.http import BAD_REQUEST, NOT_FOUND, UNAUTHORIZED
 from twisted.web.http import Request as HTTPRequest
 from twisted.web.resource import IResource
 from twisted.web.server import Request, Site
@@ -21,7 +21,7 @@ from alphapulse_relay.web.access import Access
 from alphapulse_relay.web.channel import Channel
 from alphapulse_relay.web.connections import Connections
 from alphapulse_relay.web.layouts import describe_layouts
-from alphapulse_relay.web.metrics import Exposition
+from alphapulse_relay.web.metrics import HubCollector
 from alphapulse_relay.web.pages import (
     CONTENT_TYPES,
     HEADERS,
@@ -31,6 +31,7 @@ from alphapulse_relay.web.pages import (
     Page,
     StaticFile,
 )
+from alphapulse_relay.web.probes import add_probes
 from alphapulse_relay.web.rates import Rates
 from alphapulse_relay.web.signals import build_signals
 from alphapulse_relay.web.status import SettingsRead, Status
@@ -111,9 +112,7 @@ def build_site(
     root = Directory()
     root.putChild(b"", StaticFile(PAGE / "index.html"))
     root.putChild(b"page", page_files())
-    root.putChild(b"healthz", Page(lambda _: b"alive\n", PLAIN))
-    root.putChild(b"readyz", Page(partial(_readiness, unready), PLAIN))
-    root.putChild(b"metrics", Page(_metrics(hub, unready), PLAIN))
+    add_probes(root, unready, HubCollector(hub, lambda: unready() is None), hub.clock)
     root.putChild(b"api", _api(Status(hub, settings), unready, rates))
     root.putChild(b"signals", build_signals(hub, access))
     return Connections(QuietSite(root, hub, access), hub)
@@ -153,29 +152,6 @@ def _api(status: Status, unready: Callable[[], str | None], rates: Rates) -> Dir
     api.putChild(b"rates", Page(partial(_rates, rates), JSON))
     api.putChild(b"layouts", Page(lambda _: layouts, JSON))
     return api
-
-
-def _readiness(unready: Callable[[], str | None], request: Request) -> bytes:
-    reason = unready()
-    if reason is None:
-        return b"ready\n"
-    request.setResponseCode(SERVICE_UNAVAILABLE)
-    return f"not ready: {reason}\n".encode()
-
-
-def _metrics(
-    hub: SignalRelayFactory, unready: Callable[[], str | None]
-) -> Callable[[Request], bytes]:
-    exposition = Exposition(hub, lambda: unready() is None, hub.clock)
-
-    def render(request: Request) -> bytes:
-        # Not by getHeader: that fails for bytes that are not UTF-8.
-        accepted = request.requestHeaders.getRawHeaders(b"accept", [b""])[-1]
-        content_type, body = exposition.render(accepted.decode("latin-1"))
-        request.setHeader("content-type", content_type)
-        return body
-
-    return render
 
 
 def _rates(rates: Rates, request: Request) -> bytes:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
+from alphapulse_relay.client.blocking import Client
 from alphapulse_relay.protocol_v2.header import HEADER_SIZE, build_message
 from tests.browser.conftest import SCREENSHOTS, Complaints
 from tests.browser.traffic import arbitrage, flood, identity
@@ -288,6 +289,16 @@ class TestPeersAndTroubles:
         publisher.close()
         expect(peers).to_have_count(1)
         picture(live, "peers")
+
+    def test_a_bridge_is_shown_as_one(self, live: Page, relay: Relay) -> None:
+        with Client(str(relay.socket), name="bridge-desk") as bridge:
+            bridge.publish(arbitrage(1))  # connects
+            peer = live.locator("#peers tbody tr", has_text="bridge-desk")
+            expect(peer.locator(".badge")).to_have_text(re.compile("^bridge to NATS"))
+            others = live.locator("#peers tbody tr", has_not_text="bridge-desk")
+            expect(others).to_have_count(1)
+            expect(others.locator(".badge")).to_be_hidden()
+            picture(live, "bridge")
 
     def test_what_is_wrong(self, live: Page, relay: Relay) -> None:
         expect(live.locator("#trouble-verdict")).to_have_text(re.compile("Nothing is wrong"))

@@ -10,6 +10,7 @@ from statistics import median
 import click
 
 from tests.browser.chromium import MISSING, chromium, find_chromium
+from tests.soak.bridges import chaos
 from tests.soak.kill import JOURNAL, check_replay, kill_round
 from tests.soak.load import SIZE
 from tests.soak.page import CLICK_MAX, GROWTH_MAX, watch
@@ -235,6 +236,20 @@ def page(seconds: float, rate: int) -> None:
     click.echo(f"rows in the table: {result.drawn_rows}, nodes of the document: {result.nodes}")
     if result.slowest_click > CLICK_MAX or result.heap_growth > GROWTH_MAX:
         raise click.ClickException("the page did not answer in time, or it grows")
+
+
+@main.command()
+@click.option("--messages", default=1_000_000, show_default=True, help="Of each relay.")
+@click.option("--rate", default=20_000.0, show_default=True, help="Messages a second, of each.")
+@click.option("--every", default=2.0, show_default=True, help="Seconds between two kills.")
+@_seed
+def bridges(messages: int, rate: float, every: float, seed: int | None) -> None:
+    """Kill relays, bridges and NATS servers while three relays publish to each other.
+
+    Everything must arrive everywhere, once and in its relay's order.
+    """
+    for line in chaos(messages, rate, every, _seeded(seed)):
+        click.echo(line)
 
 
 if __name__ == "__main__":

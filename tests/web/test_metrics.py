@@ -18,7 +18,8 @@ from alphapulse_relay.hub.peer import Ending, Miss, Refusal, State
 from alphapulse_relay.journal.format import data_path
 from alphapulse_relay.protocol_v2.control import Start, Subscribe
 from alphapulse_relay.protocol_v2.errors import Rejection
-from alphapulse_relay.web.metrics import CACHE_SECONDS, Exposition
+from alphapulse_relay.web.metrics import HubCollector
+from alphapulse_relay.web.probes import Exposition
 from tests.hub.fakes import WINDOW, Hub, message, messages
 from tests.web.journaled import SIZE, JournaledHub, say
 from tests.web.traffic import AGE_NS, Traffic
@@ -32,7 +33,7 @@ class Scrape:
     """One rendering, parsed."""
 
     def __init__(self, hub: Hub, accept: str = OPEN, ready: bool = True) -> None:
-        exposition = Exposition(hub.factory, lambda: ready, hub.clock)
+        exposition = Exposition(HubCollector(hub.factory, lambda: ready), hub.clock)
         self.content_type, body = exposition.render(accept)
         self.text = body.decode()
         parse: Any = parse_open if "openmetrics" in self.content_type else parse_text
@@ -344,58 +345,3 @@ class TestNames:
     def test_one_family_of_each_name(self, scrape: Scrape) -> None:
         names = [family.name for family in scrape.families]
         assert len(names) == len(set(names))
-
-
-class TestCache:
-    @pytest.fixture
-    def exposition(self, hub: Hub) -> Exposition:
-        return Exposition(hub.factory, lambda: True, hub.clock)
-
-    def received(self, exposition: Exposition, accept: str = TEXT) -> float:
-        text = exposition.render(accept)[1].decode()
-        found = re.search(r"^signal_relay_messages_received_total (\S+)$", text, re.M)
-        assert found
-        return float(found[1])
-
-    def test_is_kept_for_a_second(self, hub: Hub, clock: Any, exposition: Exposition) -> None:
-        sender = hub.connect()
-        assert self.received(exposition) == 0
-        sender.send(message())
-        clock.advance(CACHE_SECONDS - 0.01)
-        assert self.received(exposition) == 0
-        clock.advance(0.01)
-        assert self.received(exposition) == 1
-
-    def test_of_each_format_apart(self, hub: Hub, exposition: Exposition) -> None:
-        assert exposition.render(TEXT)[1] != exposition.render(OPEN)[1]
-        assert exposition.render(OPEN)[1].endswith(b"# EOF\n")
-
-    def test_a_clock_that_was_set_back_does_not_keep_it(
-        self, hub: Hub, clock: Any, exposition: Exposition
-    ) -> None:
-        self.received(exposition)
-        hub.connect().send(message())
-        clock.rightNow -= 500
-        assert self.received(exposition) == 1
-
-    def test_renders_once_for_all_who_ask(
-        self, exposition: Exposition, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        calls = []
-        from alphapulse_relay.web.metrics import HubCollector
-
-        collect = HubCollector.collect
-
-        def counting(collector: HubCollector) -> Any:
-            calls.append(1)
-            return collect(collector)
-
-        monkeypatch.setattr(HubCollector, "collect", counting)
-        for _ in range(100):
-            exposition.render(TEXT)
-        assert len(calls) == 1
-
-    def test_what_is_kept_is_bounded_whatever_is_asked_for(self, exposition: Exposition) -> None:
-        for number in range(50):
-            exposition.render(f"application/openmetrics-text;version=1.0.{number}")
-        assert len(exposition._kept) <= 4

@@ -17,6 +17,8 @@ import { isSlow, peerName } from "./troubles.js";
 
 const DRAWN = 200;
 const DEPARTED_DRAWN = 20;
+/** What the names of bridges begin with: they are clients that pass on what they are sent. */
+const BRIDGE = "bridge-";
 
 const QUEUE_TITLE = "Bytes that were handed to the connection and that the peer has not taken";
 const LAG_TITLE = "Bytes of the log from what the peer was sent last to the newest message";
@@ -153,7 +155,8 @@ function makeHead({ key, label, number, title = "" }, sort) {
 
 function makeRow() {
   const who = element("span", { className: "muted" });
-  const name = element("th", { scope: "row" }, element("b"), " ", who);
+  const badge = element("span", { className: "badge", hidden: true });
+  const name = element("th", { scope: "row" }, element("b"), " ", badge, " ", who);
   const rest = COLUMNS.slice(1).map(({ key, label, number }) =>
     element("td", { className: `${key}${number ? " number" : ""}`, "data-label": label }),
   );
@@ -167,11 +170,17 @@ function fillRow(row, peer) {
   row.title = peer.slow ? "slow" : "";
   const [name] = row.cells;
   setText(name.children[0], peerName(peer));
-  setText(name.children[1], whoElse(peer));
+  name.children[1].hidden = !peer.client_name?.startsWith(BRIDGE);
+  setText(name.children[1], bridgeText(peer));
+  setText(name.children[2], whoElse(peer));
   COLUMNS.slice(1).forEach(({ read, text }, index) => {
     setText(row.cells[index + 1], (text ?? read)(peer));
   });
   row.cells[COLUMNS.length - 1].title = `for ${duration(peer.connected_seconds)}`;
+}
+
+function bridgeText({ bytes_behind: lag }) {
+  return lag ? `bridge to NATS, ${size(lag)} behind` : "bridge to NATS";
 }
 
 /** What else is known of who a peer is, beside its name. */

@@ -1,0 +1,111 @@
+"""Real processes around a bridge: a NATS server with JetStream, and the bridge itself."""
+
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Self
+
+from tests.programs import tool
+from tests.support import FOREGROUND, PATIENCE, Relay, clean_environment
+
+LOOPBACK = "tcp:0:interface=127.0.0.1"
+
+
+class NATSServer:
+    """A nats-server on a port of its own, which it has again when it is started again."""
+
+    def __init__(self, directory: Path) -> None:
+        self._program = tool("nats-server")
+        self._directory = directory
+        self.port = -1  # whichever is free
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    @property
+    def url(self) -> str:
+        return f"nats://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        """Start it; it listens then."""
+        place = ("--addr", "127.0.0.1", "--port", str(self.port))
+        store = ("--jetstream", "--store_dir", str(self._directory / "jetstream"))
+        self._process = subprocess.Popen(
+            [self._program, *place, *store], stderr=subprocess.PIPE, text=True
+        )
+        self.port = self._wait_for_port()
+
+    def _wait_for_port(self) -> int:
+        assert self._process.stderr is not None
+        watchdog = threading.Timer(PATIENCE, self._process.kill)  # which ends the log
+        watchdog.start()
+        log = ""
+        for line in self._process.stderr:
+            log += line
+            if "Server is ready" in line:
+                break
+        watchdog.cancel()
+        found = re.search(r"Listening for client connections on 127.0.0.1:(\d+)", log)
+        assert found, log
+        return int(found[1])
+
+    def freeze(self) -> None:
+        """Have it do nothing more, with all its connections open."""
+        self._process.send_signal(signal.SIGSTOP)
+
+    def stop(self) -> None:
+        """Kill it."""
+        self._process.kill()
+        self._process.communicate(timeout=PATIENCE)
+
+
+class BridgeProcess(Relay):
+    """A real ``twistd -n signal-relay-bridge``, with a side port unless the options have one."""
+
+    def __init__(self, directory: Path, *options: str, python: Sequence[str] = FOREGROUND) -> None:
+        super().__init__(directory=directory)
+        if "--web" not in options:
+            options = (*options, "--web", LOOPBACK)
+        self._command = [sys.executable, *python, "signal-relay-bridge", *options]
+
+    def __enter__(self) -> Self:
+        self.start()
+        try:
+            self.wait_for_log("signal relay bridge .* joins")
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def start(self) -> None:
+        """Start the process."""
+        self.process = subprocess.Popen(
+            self._command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            cwd=self.directory,
+            env=clean_environment(),
+        )
+
+    def end(self) -> tuple[int, str]:
+        """Start a process that ends by itself; return its status and all that it says."""
+        self.start()
+        assert self.process.stdout is not None
+        with self._patience():
+            said = self.process.stdout.read()
+        self.process.stdout.close()
+        return self.process.wait(PATIENCE), said
+
+
+def joining(relay: Path, nats: str, name: str = "desk") -> tuple[str, ...]:
+    """Return the options by which a bridge joins a relay to a stream that it makes."""
+    return ("--relay", str(relay), "--nats", nats, "--name", name, "--create-stream")

@@ -1,0 +1,571 @@
+"""Two real relays, a real NATS server and bridges between them: everything once and in order."""
+
+import asyncio
+import json
+import shutil
+import signal
+import time
+from contextlib import AsyncExitStack, suppress
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("nats")
+
+from alphapulse_relay.bridge import bridge as module
+from alphapulse_relay.bridge import outward, server
+from alphapulse_relay.bridge.bridge import asked_of, together
+from alphapulse_relay.client.blocking import Client as Publisher
+from alphapulse_relay.client.errors import NoRelayError
+from tests.bridge.bridges import settings
+from tests.bridge.joined import END, a_bridge, arrived, described, head, journal, send, until
+from tests.bridge.running import BridgeProcess, joining
+from tests.bridge.servers import NATS, connected
+from tests.support import Relay, message, messages
+
+NUMBERS = count()
+
+
+@pytest.fixture
+def names() -> dict[str, str]:
+    """Options for a stream that no other test has."""
+    number = next(NUMBERS)
+    # Each stream's size is reserved: there is no room for many of the usual one.
+    return {"stream": f"B{number}", "subject": f"b{number}", "max_bytes": "64M"}
+
+
+@pytest.fixture(autouse=True)
+def quickly(monkeypatch: Any) -> None:
+    monkeypatch.setattr(module, "AGAIN_SECONDS", 0.1)
+    monkeypatch.setattr(module, "PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr(outward, "RETRY_SECONDS", 0.1)
+    monkeypatch.setattr(server, "RECONNECT_SECONDS", 0.1)
+
+
+class Pair:
+    """Two bridges, called a and b, each with a relay of its own."""
+
+    def __init__(self, directory: Path, relays: tuple[Path, Path], nats: Any, **options: Any):
+        self.relays = relays
+        self._given = [
+            (directory, relay, nats, name) for relay, name in zip(relays, "ab", strict=True)
+        ]
+        self._options = options
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> "Pair":
+        self.since = [head(relay) for relay in self.relays]
+        bridges = [a_bridge(*given, **self._options) for given in self._given]
+        self.a, self.b = [await self._stack.enter_async_context(each) for each in bridges]
+        return self
+
+    async def __aexit__(self, *error: Any) -> None:
+        await self._stack.__aexit__(*error)
+
+    async def ready(self) -> None:
+        await until(lambda: self.a.trouble is None and self.b.trouble is None)
+
+    async def arrived(self, at_a: list[bytes], at_b: list[bytes]) -> None:
+        """Wait until each relay has just these messages."""
+        for relay, since, expected in zip(self.relays, self.since, (at_a, at_b), strict=True):
+            await arrived(relay, since, expected)
+
+    async def idle(self) -> None:
+        """Wait until nothing more is to be expected."""
+        for bridge in (self.a, self.b):
+            await until(lambda bridge=bridge: not bridge.outward._waiting)
+        await asyncio.sleep(0.2)
+
+
+def test_what_is_sent_to_one_goes_to_all_but_never_back(
+    tmp_path: Path, relays: tuple[Path, Path], nats_url: str, names: dict[str, str]
+) -> None:
+    async def go() -> None:
+        one, two = messages(20, 300), messages(21, 300, 700)
+        async with Pair(tmp_path, relays, nats_url, **names) as pair:
+            await pair.ready()
+            send(relays[0], *one)
+            await pair.arrived(one, one)
+            send(relays[1], *two)
+            await pair.arrived(one + two, one + two)
+            await pair.idle()
+            await pair.arrived(one + two, one + two)
+            assert pair.a.account.outward.messages == pair.b.account.inward.messages == 300
+            assert pair.a.account.own == pair.a.account.outward.runs
+        # Nor does it when they come again.
+        async with Pair(tmp_path, relays, nats_url, **names) as pair:
+            await pair.ready()
+            send(relays[0], *two)
+            await pair.arrived(two, two)
+            assert not pair.b.account.inward.repeated
+
+    asyncio.run(go())
+
+
+def test_what_was_sent_while_there_was_no_bridge(
+    tmp_path: Path, relays: tuple[Path, Path], nats_url: str, names: dict[str, str]
+) -> None:
+    async def go() -> None:
+        send(relays[0], message(19, 1))  # before there ever was one
+        async with Pair(tmp_path, relays, nats_url, **names) as pair:
+            await pair.ready()
+        one, two = messages(20, 50), messages(21, 50)
+        since = [head(relay) for relay in relays]
+        send(relays[0], *one)
+        send(relays[1], *two)
+        async with Pair(tmp_path, relays, nats_url, **names) as pair:
+            pair.since = since
+            await pair.arrived(one + two, two + one)
+
+    asyncio.run(go())
+
+
+def test_a_first_start_takes_nothing_old(
+    tmp_path: Path, relays: tuple[Path, Path], nats_url: str, names: dict[str, str]
+) -> None:
+    async def go() -> None:
+        async with a_bridge(tmp_path, relays[0], nats_url, "a", **names) as a:
+            await until(lambda: a.trouble is None)
+            send(relays[0], *messages(20, 5))
+            await until(lambda: a.account.outward.messages == 5)
+            since = head(relays[1])
+            async with a_bridge(tmp_path, relays[1], nats_url, "b", **names) as b:
+                await until(lambda: b.trouble is None)
+                new = message(20, 6)
+                send(relays[0], new)
+                await arrived(relays[1], since, [new])
+
+    asyncio.run(go())
+
+
+def test_nats_is_down_at_the_start(
+    tmp_path: Path, relays: tuple[Path, Path], names: dict[str, str]
+) -> None:
+    with NATS(tmp_path) as nats_server:
+        nats_server.stop()
+
+        async def go() -> None:
+            async with Pair(tmp_path, relays, nats_server.url, **names) as pair:
+                await until(lambda: "no NATS: " in str(pair.a.trouble))
+                await until(lambda: bool(pair.a.file.state.outward and pair.b.file.state.outward))
+                one = messages(20, 100)
+                send(relays[0], *one)
+                nats_server.start()
+                # The other is new to the stream, and may come to it later.
+                await until(lambda: pair.a.trouble is None)
+                await pair.ready()
+                last = message(20, 999)
+                send(relays[0], last)
+                await until(lambda: journal(relays[1], pair.since[1])[-1:] == [last])
+                assert pair.a.account.outward.messages == 101
+
+        asyncio.run(go())
+
+
+def test_the_stream_is_full_and_has_room_again(
+    tmp_path: Path,
+    relays: tuple[Path, Path],
+    nats_url: str,
+    names: dict[str, str],
+    monkeypatch: Any,
+) -> None:
+    monkeypatch.setattr(outward, "WAITING_MAX", 100_000)
+
+    async def go() -> None:
+        async with (
+            connected(settings(tmp_path, nats=nats_url)) as nats_server,
+            Pair(tmp_path, relays, nats_url, **names) as pair,
+        ):
+            await pair.ready()
+            jetstream = nats_server.client.jetstream()
+            config = (await jetstream.stream_info(names["stream"])).config
+            await jetstream.update_stream(config.evolve(discard="new", max_bytes=200_000))
+            one, two = messages(20, 1000, 1000), messages(21, 20)
+            send(relays[0], *one)
+            await until(lambda: "maximum bytes exceeded" in str(pair.a.trouble))
+            # What comes from afar is acknowledged nevertheless, once its relay can store it.
+            await until(lambda: not pair.a.link.listens)
+            await jetstream.update_stream(config.evolve(discard="new", max_bytes=600_000))
+            send(relays[1], *two)
+            await arrived(relays[0], pair.since[0], one + two)
+            await until(lambda: "maximum bytes exceeded" in str(pair.a.trouble))
+            await jetstream.update_stream(config.evolve(max_bytes=10_000_000))
+            await until(lambda: len(journal(relays[1], pair.since[1])) >= 1020)
+            found = journal(relays[1], pair.since[1])
+            assert [each for each in found if each not in two] == one
+            assert [each for each in found if each in two] == two
+            await pair.ready()
+
+    asyncio.run(go())
+
+
+def test_a_message_that_is_larger_than_nats_takes(
+    tmp_path: Path, relays: tuple[Path, Path], names: dict[str, str]
+) -> None:
+    async def go(url: str) -> None:
+        async with Pair(tmp_path, relays, url, **names) as pair:
+            await pair.ready()
+            sent = [message(20, 1), message(20, 2, 60_000), *messages(21, 40, 3000)]
+            send(relays[0], *sent)
+            await pair.arrived(sent, sent)
+
+    with NATS(tmp_path, "max_payload: 4096") as nats_server:
+        asyncio.run(go(nats_server.url))
+
+
+def test_nats_takes_less_in_the_middle(
+    tmp_path: Path, relays: tuple[Path, Path], names: dict[str, str]
+) -> None:
+    async def go(nats_server: NATS) -> None:
+        async with Pair(tmp_path, relays, nats_server.url, **names) as pair:
+            await pair.ready()
+            nats_server.stop()
+            sent = messages(20, 40, 3000)
+            send(relays[0], *sent)
+            nats_server.config = "max_payload: 4096"
+            nats_server.start()
+            await pair.arrived(sent, sent)
+
+    with NATS(tmp_path) as server_:
+        asyncio.run(go(server_))
+
+
+def test_a_stream_that_is_made_later(
+    tmp_path: Path, relays: tuple[Path, Path], nats_url: str, names: dict[str, str]
+) -> None:
+    async def go() -> None:
+        given = {**names, "create_stream": "false", "max_bytes": "10G"}
+        async with Pair(tmp_path, relays, nats_url, **given) as pair:
+            stream = names["stream"]
+            wanted = f": there is no stream {stream}: make one, or give --create-stream"
+            await until(lambda: str(pair.a.trouble).endswith(wanted))
+            send(relays[0], *messages(20, 10))
+            async with connected(settings(tmp_path, nats=nats_url)) as nats_server:
+                config = pair.a.stream.wanted.config.evolve(max_bytes=1 << 20)
+                await nats_server.client.jetstream().add_stream(config)
+            await until(lambda: pair.a.account.outward.messages == 10)
+            await pair.ready()
+
+    asyncio.run(go())
+
+
+def test_a_stream_that_is_deleted_and_made_anew(
+    tmp_path: Path, relays: tuple[Path, Path], nats_url: str, names: dict[str, str]
+) -> None:
+    async def go() -> None:
+        async with (
+            connected(settings(tmp_path, nats=nats_url)) as nats_server,
+            Pair(tmp_path, relays, nats_url, **names) as pair,
+        ):
+            jetstream, sent = nats_server.client.jetstream(), list[bytes]()
+            await pair.ready()
+            for number in range(3):
+                more = messages(20 + number, 100)
+                send(relays[0], *more)
+                sent += more
+                await pair.arrived(sent, sent)
+                await jetstream.delete_stream(names["stream"])
+
+    asyncio.run(go())
+
+
+def test_a_stream_that_is_made_anew_while_nobody_looks(
+    tmp_path: Path, relays: tuple[Path, Path], nats_url: str, names: dict[str, str]
+) -> None:
+    async def go() -> None:
+        async with Pair(tmp_path, relays, nats_url, **names) as pair:
+            await pair.ready()
+        async with connected(settings(tmp_path, nats=nats_url)) as nats_server:
+            await nats_server.client.jetstream().delete_stream(names["stream"])
+        sent, since = messages(20, 10), head(relays[1])
+        async with a_bridge(tmp_path, relays[0], nats_url, "a", **names) as a:
+            send(relays[0], *sent)
+            await until(lambda: a.account.outward.messages == 10)
+            async with a_bridge(tmp_path, relays[1], nats_url, "b", **names):
+                await arrived(relays[1], since, sent)
+
+    asyncio.run(go())
+
+
+def test_two_relays_of_one_name(
+    tmp_path: Path, relays: tuple[Path, Path], nats_url: str, names: dict[str, str]
+) -> None:
+    async def go() -> None:
+        (tmp_path / "other").mkdir()
+        async with a_bridge(tmp_path, relays[0], nats_url, "a", **names) as first:
+            await until(lambda: first.trouble is None)
+            send(relays[0], *messages(20, 5))
+            await until(lambda: first.account.outward.messages == 5)
+            async with a_bridge(tmp_path / "other", relays[1], nats_url, "a", **names) as second:
+                await until(lambda: second.stream.created != "")
+                send(relays[1], *messages(21, 5))
+                await until(lambda: second.account.outward.messages >= 5)
+                send(relays[0], message(20, 6))
+                await until(lambda: "bridge is called a, too" in str(first.account.outward.trouble))
+                told, crossed = second.account.outward, first.account.outward.messages
+                before = told.messages
+                await asyncio.sleep(0.5)  # neither sends its journal again
+                assert (told.messages, first.account.outward.messages) == (before, crossed)
+                send(relays[1], message(21, 6))
+                await until(lambda: told.messages == before + 1)
+
+    asyncio.run(go())
+
+
+def test_a_state_that_cannot_be_kept(
+    tmp_path: Path, relays: tuple[Path, Path], nats_url: str, names: dict[str, str]
+) -> None:
+    async def go() -> None:
+        async with Pair(tmp_path, relays, nats_url, **names) as pair:
+            await pair.ready()
+            in_the_way = tmp_path / "b.state.new"
+            in_the_way.mkdir()
+            one, two = messages(20, 10), messages(21, 10)
+            send(relays[0], *one)
+            await until(lambda: "b.state cannot be written" in str(pair.b.trouble))
+            send(relays[1], *two)
+            await arrived(relays[0], pair.since[0], one + two)
+            assert journal(relays[1], pair.since[1]) == two
+            in_the_way.rmdir()
+            await arrived(relays[1], pair.since[1], two + one)
+
+    asyncio.run(go())
+
+
+def test_a_relay_whose_journal_is_gone(
+    tmp_path: Path, relays: tuple[Path, Path], nats_url: str, names: dict[str, str]
+) -> None:
+    (tmp_path / "r").mkdir()
+    with Relay(directory=tmp_path / "r") as relay:
+
+        async def go() -> None:
+            pair = Pair(tmp_path, (relay.socket, relays[1]), nats_url, **names)
+            async with pair:
+                await pair.ready()
+                one, two, three = messages(20, 10), messages(21, 10), messages(22, 10)
+                send(relay.socket, *one)
+                await arrived(relays[1], pair.since[1], one)
+                relay.stop()
+                assert relay.process.stdout
+                relay.process.stdout.close()
+                kept = [path for path in (tmp_path / "r").iterdir() if path.is_dir()]
+                assert kept
+                for path in kept:
+                    shutil.rmtree(path)
+                relay.start()
+                relay.wait_for_log("serves")
+                send(relay.socket, *two)
+                await arrived(relays[1], pair.since[1], one + two)
+                send(relays[1], *three)
+                await until(lambda: journal(relay.socket, head_of_all(relay)) == two + three)
+
+        asyncio.run(go())
+
+
+def head_of_all(relay: Relay) -> Any:
+    return head(relay.socket)._replace(position=0)
+
+
+class Storm:
+    """Real processes, all of which are killed in the middle."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.nats = NATS(directory)
+        for name in "ab":
+            (directory / name).mkdir()
+
+    def __enter__(self) -> "Storm":
+        self.nats.start()
+        self.relays = [Relay(directory=self.directory / name) for name in "ab"]
+        for relay in self.relays:
+            relay.__enter__()
+        self.bridges = [self.bridge(number) for number in range(2)]
+        for bridge in self.bridges:
+            bridge.start()
+        self.wait_until_ready()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for each in (*self.bridges, *self.relays):
+            each.process.kill()
+            each.__exit__()
+        self.nats.stop()
+
+    def bridge(self, number: int) -> BridgeProcess:
+        relay, name = self.relays[number].socket, "ab"[number]
+        options = joining(relay, self.nats.url, name)
+        return BridgeProcess(relay.parent, *options, "--web", "none")
+
+    def wait_until_ready(self) -> None:
+        states = [self.directory / name / f"bridge-{name}.state" for name in "ab"]
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            if all(path.exists() and json.loads(path.read_text())["created"] for path in states):
+                return
+            time.sleep(0.05)
+        raise AssertionError("the bridges never came to the stream")
+
+    def kill_bridge(self, number: int) -> None:
+        again(self.bridges[number])
+
+    def kill_relay(self, number: int) -> None:
+        again(self.relays[number])
+
+
+def again(program: Relay) -> None:
+    """Kill a process, and start it again."""
+    program.process.kill()
+    program.process.wait()
+    assert program.process.stdout
+    program.process.stdout.close()
+    program.start()
+
+
+def test_everything_is_killed(tmp_path: Path) -> None:
+    with Storm(tmp_path) as storm:
+        since = [head(relay.socket) for relay in storm.relays]
+        kills = [
+            lambda: storm.kill_bridge(0),
+            lambda: storm.kill_bridge(1),
+            storm.nats.restart,
+            lambda: storm.kill_relay(1),
+            lambda: (storm.kill_bridge(0), storm.kill_bridge(1), storm.nats.restart()),
+            lambda: storm.kill_relay(0),
+        ]
+        sent: list[list[bytes]] = [[], []]
+        for turn, kill in enumerate(kills):
+            for way in range(2):
+                more = messages(20 + 10 * turn + way, 2000, 300)
+                publish(storm.relays[way].socket, more)
+                sent[way] += more
+            time.sleep(0.02 * turn)
+            kill()
+        for way, relay in enumerate(storm.relays):
+            wait_for(relay.socket, since[way], len(sent[0]) + len(sent[1]))
+            found = journal(relay.socket, since[way])
+            for one in sent:
+                own = frozenset(one)
+                came = [each for each in found if each in own]
+                assert came == one, described(came, one)
+            assert len(found) == len(sent[0]) + len(sent[1])
+
+
+def publish(relay: Path, more: list[bytes]) -> None:
+    """Publish messages, and return when the relay has acknowledged them: they outlive it then."""
+    with Publisher(relay, acknowledge=True, types={1}, name="storm", timeout=30) as publisher:
+        for each in more:
+            publisher.publish(each)
+        publisher.flush()
+
+
+def wait_for(relay: Path, since: Any, number: int) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        with suppress(NoRelayError):
+            if len(journal(relay, since)) >= number:
+                return
+        time.sleep(0.1)
+
+
+class TestItEndsSoon:
+    """Whatever hangs, a bridge that is told to end does so."""
+
+    @pytest.mark.parametrize("what", ["nats", "relay", "both"])
+    def test_when_something_hangs(self, tmp_path: Path, what: str) -> None:
+        (tmp_path / "r").mkdir()
+        with NATS(tmp_path) as nats_server, Relay(directory=tmp_path / "r") as relay:
+            options = joining(relay.socket, nats_server.url)
+            with BridgeProcess(tmp_path / "r", *options, "--web", "none") as bridge:
+                bridge.wait_for_log("connected to NATS")
+                if what != "nats":
+                    relay.process.send_signal(signal.SIGSTOP)
+                if what != "relay":
+                    nats_server.freeze()
+                else:
+                    send_to_stream(nats_server.url)
+                time.sleep(0.3)
+                began = time.monotonic()
+                assert bridge.stop() == 0
+                assert time.monotonic() - began < END
+            relay.process.send_signal(signal.SIGCONT)
+
+    def test_when_there_is_nothing(self, tmp_path: Path) -> None:
+        options = joining(tmp_path / "none.sock", "nats://127.0.0.1:1")
+        with BridgeProcess(tmp_path, *options, "--web", "none") as bridge:
+            bridge.wait_for_log("no relay")
+            began = time.monotonic()
+            assert bridge.stop() == 0
+            assert time.monotonic() - began < END
+
+
+def send_to_stream(url: str) -> None:
+    """Have something come from afar."""
+
+    async def go() -> None:
+        async with connected(settings(Path("/nonexistent"), nats=url)) as nats_server:
+            await nats_server.client.jetstream().publish("signals.other", message(20, 1))
+
+    asyncio.run(go())
+
+
+class TestTogether:
+    def test_until_one_fails(self) -> None:
+        ended: list[str] = []
+
+        async def lasts() -> None:
+            try:
+                await asyncio.sleep(60)
+            finally:
+                ended.append("lasts")
+
+        async def fails() -> None:
+            await asyncio.sleep(0)
+            raise OSError("no")
+
+        async def nothing() -> None:
+            pass
+
+        with pytest.raises(OSError, match="no"):
+            asyncio.run(together(lasts(), nothing(), fails(), lasts()))
+        assert ended == ["lasts", "lasts"]
+
+    def test_cancellation_that_gets_lost(self) -> None:
+        lost = 0
+
+        async def stubborn() -> None:
+            nonlocal lost
+            for _ in range(3):
+                try:
+                    await asyncio.sleep(60)
+                except asyncio.CancelledError:
+                    lost += 1
+            await asyncio.sleep(60)
+
+        async def go() -> None:
+            task = asyncio.ensure_future(together(together(stubborn())))
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            task.cancel()
+            await asyncio.wait([task], timeout=END)
+            assert task.cancelled()
+            assert len(asyncio.all_tasks()) == 1
+
+        asyncio.run(go())
+        assert lost == 3
+
+
+@pytest.mark.parametrize(
+    ("options", "subjects"),
+    [
+        ({}, ["signals.>"]),
+        ({"take_from": ["b", "c"]}, ["signals.b", "signals.c", "signals.b.>", "signals.c.>"]),
+        ({"take_types": "3,4"}, ["signals.*", "signals.*.3", "signals.*.4"]),
+        ({"take_from": ["b"], "take_types": "3"}, ["signals.b", "signals.b.3"]),
+    ],
+)
+def test_what_is_asked_for(tmp_path: Path, options: dict[str, Any], subjects: list[str]) -> None:
+    assert sorted(asked_of(settings(tmp_path, **options)).subjects) == sorted(subjects)
