@@ -22,7 +22,7 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     return Authority(tmp_path_factory.mktemp("authority"))
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def remote(authority: Authority) -> Iterator[tuple[Relay, str]]:
     """A relay, and its address for "desk"."""
     shown = authority.issue("relay", "relay.example", usage=SERVER)
@@ -107,8 +107,10 @@ def test_commands(remote: tuple[Relay, str]) -> None:
 
 def test_the_client_and_the_status(remote: tuple[Relay, str]) -> None:
     relay, address = remote
+    (sent,) = messages(20, 1)
+    assert run(address, "send", "-", data=sent).returncode == 0
     with Client(address, start=Start.POSITION, timeout=PATIENCE) as client:
-        client.receive(PATIENCE)
+        assert client.receive(PATIENCE).data == sent
         (peer,) = relay.status()["peers"]
     assert peer["transport"] == "tls"
     assert peer["certificate"] == ["desk", "desk.example"]

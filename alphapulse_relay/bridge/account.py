@@ -26,7 +26,6 @@ class Way:
     runs: int = 0
     repeated: int = 0
     """Messages that were not sent, as they had already arrived before a break."""
-    waiting_runs: int = 0
     waiting_messages: int = 0
     """Outward those that came from the relay; inward NATS messages that are in the stream."""
     waiting_bytes: int = 0

@@ -13,7 +13,7 @@ from nats.js.api import StreamInfo
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.logger import Logger
 
-from alphapulse_relay.bridge.account import Account
+from alphapulse_relay.bridge.account import Account, Way
 from alphapulse_relay.bridge.consumer import Asked, Consumer, RestartError
 from alphapulse_relay.bridge.envelope import Place
 from alphapulse_relay.bridge.history import messages_since
@@ -154,7 +154,7 @@ class Bridge:
         self.file.state.outward = place.text
         self.file.save()
 
-    async def _again(self, go: Callable[[], Coroutine[Any, Any, None]], way: Any) -> None:
+    async def _again(self, go: Callable[[], Coroutine[Any, Any, None]], way: Way) -> None:
         """Do it on each connection to NATS, and again whenever it has ended."""
         while True:
             await self.server.connected()
@@ -166,21 +166,26 @@ class Bridge:
             await asyncio.sleep(AGAIN_SECONDS)
 
     @staticmethod
-    def _tell(way: Any, trouble: str) -> None:
+    def _tell(way: Way, trouble: str) -> None:
         if way.trouble != trouble:
             _log.error("{trouble}", trouble=trouble)
         way.trouble = trouble
+
+    @staticmethod
+    def _goes(name: str, way: Way) -> None:
+        _log.info("goes {name}", name=name)
+        way.trouble = None
 
     # Outward
 
     async def _go_outward(self) -> None:
         await self.stream.check()
-        # The stream may have lost what it had: the file is older than what is known here.
+        # The file is older than what is known here.
         place = self.outward.place or Place.parse(self.file.state.outward)
         last = await self._last()
         await self._check_alone(last)
         self.outward.go_on_after(last, place, fingerprint(self._listening))
-        self.account.outward.trouble = None
+        self._goes("outward", self.account.outward)
         self.link.listen(Bookmark(*(self.outward.place or place)))
         try:
             await self.outward.run()
@@ -266,7 +271,7 @@ class Bridge:
         state.done = max(state.done, acknowledged or 0)
         self.file.save()
         self._has_gone_inward = True
-        self.account.inward.trouble = None
+        self._goes("inward", self.account.inward)
         await together(self.consumer.run(state.done + 1), self.inward.run(self.consumer))
 
     def _first_in(self, info: StreamInfo) -> int:

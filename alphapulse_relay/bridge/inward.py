@@ -17,7 +17,7 @@ from alphapulse_relay.bridge.assembly import Assembly
 from alphapulse_relay.bridge.consumer import Consumer, Delivery
 from alphapulse_relay.bridge.envelope import Envelope, EnvelopeError, Place, relay_of
 from alphapulse_relay.bridge.relay_link import LinkError, RefusedError, RelayLink, ends_uniquely
-from alphapulse_relay.bridge.state import StateFile
+from alphapulse_relay.bridge.state import State, StateFile
 from alphapulse_relay.protocol_v2.framing import split
 from alphapulse_relay.protocol_v2.header import Header
 from alphapulse_relay.protocol_v2.selection import Selector, count, select, walk
@@ -53,7 +53,6 @@ class Inward:
     ) -> None:
         self._link = link
         self._file = state
-        self._state = state.state
         self._history = history
         self._account = account
         self._way = account.inward
@@ -63,12 +62,24 @@ class Inward:
         self._wants_all = selector == _ALL
         self._assembly = Assembly(selector.types)
 
+    @property
+    def _state(self) -> State:
+        return self._file.state  # another one once the file has been read
+
     async def run(self, consumer: Consumer) -> None:
         """Pass on what is delivered; until cancelled."""
         self._assembly.clear()
         while True:
-            await self._take(await self._next(consumer))
-            self._way.waiting_runs = consumer.waiting
+            batch = await self._next(consumer)
+            self._way.waiting_since = batch[0].stored
+            await self._take(batch)
+            self._note_what_waits(batch[-1], consumer)
+
+    def _note_what_waits(self, last: Delivery, consumer: Consumer) -> None:
+        """Count what was behind a delivery when it was made, or has come since."""
+        waiting = max(last.pending, consumer.waiting)
+        self._way.waiting_messages = waiting
+        self._way.waiting_since = last.stored if waiting else 0.0
 
     async def _next(self, consumer: Consumer) -> Sequence[Delivery]:
         """Return the next batch: all that the relay may have a part of, or what is there."""
@@ -92,7 +103,6 @@ class Inward:
         if data:
             await self._deliver(data, last.sequence)
             self._way.lag_seconds = max(time.time() - last.stored, 0.0)
-        self._way.waiting_messages = last.pending
         if not self._assembly:
             # What came in part is acknowledged with the last of it.
             state.done = max(state.done, last.sequence)

@@ -57,7 +57,7 @@ class Outward:
         self._split = split
         self._end: Place | None = None  # of what was published last
         self._waiting = Waiting()
-        self._publishing = False
+        self._under_way: Gulp | None = None  # what is being stored
         self._some = asyncio.Event()
         self._last: dict[str, int] = {}  # of each subject, the sequence of its last message
         self._unfinished: Share | None = None  # behind which more of its run is to follow
@@ -71,7 +71,8 @@ class Outward:
         self._waiting = Waiting()
         self._last = {}
         self._unfinished = None
-        self._is_crowded = self._publishing = False
+        self._under_way = None
+        self._is_crowded = False
         self.place = self._end = place
         if last is not None:
             self._last[last.subject] = last.sequence
@@ -105,7 +106,7 @@ class Outward:
     def position_received(self, bookmark: Bookmark) -> None:
         """Take note of where the relay has come to: between runs that is a place, too."""
         self.received = Place(*bookmark)
-        if not self._waiting and not self._publishing and self._unfinished is None:
+        if not self._waiting and self._under_way is None and self._unfinished is None:
             self.place = self.received
 
     def gap_received(self, missed: Missed) -> None:
@@ -122,8 +123,10 @@ class Outward:
         self.position_received(missed.bookmark)
 
     def _count(self) -> None:
-        waiting = self._waiting
-        self._way.waiting_bytes, self._way.waiting_messages = waiting.size, waiting.messages
+        waiting, gulp, way = self._waiting, self._under_way, self._way
+        way.waiting_bytes = waiting.size + (len(gulp.data) if gulp else 0)
+        way.waiting_messages = waiting.messages + (gulp.messages if gulp else 0)
+        way.waiting_since = (gulp.time if gulp else waiting.since) / 1e9
         crowded = waiting.size > (WAITING_MAX // 2 if self._is_crowded else WAITING_MAX)
         if crowded != self._is_crowded:
             self._is_crowded = crowded
@@ -151,7 +154,7 @@ class Outward:
     async def _publish_all(self, gulp: Gulp) -> None:
         """Have a gulp stored, as one NATS message or several."""
         assert self._end is not None, "nothing comes before it is known from where"
-        self._publishing = True
+        self._under_way = gulp
         whole = Envelope(gulp.data, self._end, gulp.end, gulp.time)
         room = self._stream.max_payload - HEADERS_ROOM
         for envelope in self._shares(whole, gulp.messages):
@@ -211,7 +214,7 @@ class Outward:
         self._way.bytes += len(gulp.data)
         self._way.runs += 1
         self._way.lag_seconds = (time.time_ns() - gulp.time) / 1e9
-        self._end, self._publishing = whole.end, False
+        self._end, self._under_way = whole.end, None
         self.place = whole.end if self._waiting else self.received
         self._count()
 

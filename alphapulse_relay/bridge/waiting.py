@@ -29,6 +29,11 @@ class Waiting:
     def __bool__(self) -> bool:
         return bool(self._runs)
 
+    @property
+    def since(self) -> int:
+        """When the first of them came (ns); 0 if none waits."""
+        return self._runs[0].time if self._runs else 0
+
     def add(self, data: bytes, messages: int, end: Place, time: int) -> None:
         """Take a run that came at that time."""
         self._runs.append(Gulp(data, messages, end, time))

@@ -479,7 +479,7 @@ class TestItEndsSoon:
         with NATS(tmp_path) as nats_server, Relay(directory=tmp_path / "r") as relay:
             options = joining(relay.socket, nats_server.url)
             with BridgeProcess(tmp_path / "r", *options, "--web", "none") as bridge:
-                bridge.wait_for_log("connected to NATS")
+                bridge.wait_for_log("goes inward")
                 if what != "nats":
                     relay.process.send_signal(signal.SIGSTOP)
                 if what != "relay":

@@ -145,7 +145,8 @@ class Mesh:
     def _joined(self, name: str) -> bool:
         for process in self.processes.values():
             process.check()
-        return "goes both ways" in self.processes[f"bridge-{name}"].log
+        log = self.processes[f"bridge-{name}"].log
+        return "goes outward" in log and "goes inward" in log
 
     def _nats(self, number: int) -> Sequence[str | Path]:
         routes = ",".join(f"nats://127.0.0.1:{port}" for port in self._routes)
