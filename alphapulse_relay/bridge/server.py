@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import nats.aio.client
 import nats.errors
 import nkeys  # type: ignore[import-untyped]
 from nats.aio.client import Client
@@ -32,6 +33,9 @@ PENDING_SIZE = 16 << 20
 """Bytes that may wait to be sent: more than ever are at once."""
 CLOSE_SECONDS = 1.0
 """How long an end in order may take: TLS would wait half a minute for a dead server."""
+READ_SIZE = 256 << 10
+"""Bytes to take at once: with the 32 KiB of nats-py, reading costs the most of all inward."""
+nats.aio.client.DEFAULT_BUFFER_SIZE = READ_SIZE  # there is no option for it
 _JWT = re.compile(rb"-----BEGIN NATS USER JWT-----\s+(\S+)")
 _SEED = re.compile(rb"-----BEGIN USER NKEY SEED-----\s+(\S+)")
 
