@@ -6,6 +6,7 @@ Puts the parts together, and begins again what has ended. Each part knows how to
 import asyncio
 from collections.abc import Callable, Collection, Coroutine, Iterable
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import nats.errors
@@ -13,7 +14,7 @@ from nats.js.api import StreamInfo
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.logger import Logger
 
-from alphapulse_relay.bridge.account import Account, Way
+from alphapulse_relay.bridge.account import Account, Loss, Way
 from alphapulse_relay.bridge.consumer import Asked, Consumer, RestartError
 from alphapulse_relay.bridge.envelope import Place
 from alphapulse_relay.bridge.history import messages_since
@@ -230,16 +231,22 @@ class Bridge:
         self.outward.gap_received(missed)
 
     def bookmark_refused(self, error: BookmarkError) -> Subscribe:
-        """Go on in another journal with all that it has, as none of that has crossed."""
-        _log.warn("the relay does not go on where it stopped: {error}", error=str(error))
-        start = Start.POSITION if error.code == ErrorCode.WRONG_EPOCH else Start.LIVE
-        return Subscribe(
-            WISHES,
-            start,
-            types=self.settings.types,
-            sources=self.settings.sources,
-            name=self._listening.name,
+        """Go on in a journal that is not what it was, and tell that something may be missing.
+
+        Of another journal all that it has is new. One that has lost its end (a power cut, a backup)
+        lacks what was published last, so what is new in it came after that.
+        """
+        self.account.lost[Loss.RELAY_GAP] += 1
+        _log.error(
+            "reason=relay_gap: the relay's journal does not go on where it was, and what had not "
+            "crossed may be lost: {error}",
+            error=str(error),
         )
+        if error.code == ErrorCode.WRONG_EPOCH:
+            return replace(self._listening, start=Start.POSITION)
+        if self.outward.time:
+            return replace(self._listening, start=Start.TIME, start_value=self.outward.time)
+        return self._listening
 
     def _crowded(self, crowded: bool) -> None:
         """Leave the relay unread while too much waits, or do without it."""

@@ -49,6 +49,8 @@ class Outward:
         """All before it has been published, or is not to be."""
         self.received: Place | None = None
         """Behind what waits."""
+        self.time = 0
+        """When the bridge got what was published last, in ns since 1970; 0 if nothing is known."""
         self._stream = stream
         self._subject = subject
         self._account = account
@@ -76,6 +78,7 @@ class Outward:
         self.place = self._end = place
         if last is not None:
             self._last[last.subject] = last.sequence
+            self.time = last.envelope.time
             self._go_on_in(last.envelope, place, asked)
         self.received = self.place
         self._count()
@@ -214,7 +217,7 @@ class Outward:
         self._way.bytes += len(gulp.data)
         self._way.runs += 1
         self._way.lag_seconds = (time.time_ns() - gulp.time) / 1e9
-        self._end, self._under_way = whole.end, None
+        self._end, self._under_way, self.time = whole.end, None, whole.time
         self.place = whole.end if self._waiting else self.received
         self._count()
 

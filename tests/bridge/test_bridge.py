@@ -16,6 +16,7 @@ pytest.importorskip("nats")
 
 from alphapulse_relay.bridge import bridge as module
 from alphapulse_relay.bridge import outward, server
+from alphapulse_relay.bridge.account import Loss
 from alphapulse_relay.bridge.bridge import asked_of, together
 from alphapulse_relay.client.blocking import Client as Publisher
 from alphapulse_relay.client.errors import NoRelayError
@@ -334,38 +335,103 @@ def test_a_state_that_cannot_be_kept(
     asyncio.run(go())
 
 
+class Replaced:
+    """A relay whose journal is made another one while it does not run."""
+
+    def __init__(self, directory: Path) -> None:
+        directory.mkdir()
+        self.relay = Relay(directory=directory)
+        self.socket = self.relay.socket
+        self._backup = directory.with_name("backup")
+
+    def __enter__(self) -> "Replaced":
+        self.relay.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.relay.__exit__(*error)
+
+    def stop(self) -> None:
+        self.relay.stop()
+        assert self.relay.process.stdout
+        self.relay.process.stdout.close()
+
+    def start(self) -> None:
+        self.relay.start()
+        self.relay.wait_for_log("serves")
+
+    def back_up(self) -> None:
+        shutil.copytree(self._journal(), self._backup)
+
+    def restore(self) -> None:
+        journal_ = self._journal()
+        shutil.rmtree(journal_)
+        self._backup.rename(journal_)
+
+    def lose(self) -> None:
+        shutil.rmtree(self._journal())
+
+    def _journal(self) -> Path:
+        (found,) = [path for path in self.relay.directory.iterdir() if path.is_dir()]
+        return found
+
+
 def test_a_relay_whose_journal_is_gone(
     tmp_path: Path, relays: tuple[Path, Path], nats_url: str, names: dict[str, str]
 ) -> None:
-    (tmp_path / "r").mkdir()
-    with Relay(directory=tmp_path / "r") as relay:
+    with Replaced(tmp_path / "r") as relay:
 
         async def go() -> None:
-            pair = Pair(tmp_path, (relay.socket, relays[1]), nats_url, **names)
-            async with pair:
+            async with Pair(tmp_path, (relay.socket, relays[1]), nats_url, **names) as pair:
                 await pair.ready()
                 one, two, three = messages(20, 10), messages(21, 10), messages(22, 10)
                 send(relay.socket, *one)
                 await arrived(relays[1], pair.since[1], one)
                 relay.stop()
-                assert relay.process.stdout
-                relay.process.stdout.close()
-                kept = [path for path in (tmp_path / "r").iterdir() if path.is_dir()]
-                assert kept
-                for path in kept:
-                    shutil.rmtree(path)
+                relay.lose()
                 relay.start()
-                relay.wait_for_log("serves")
                 send(relay.socket, *two)
                 await arrived(relays[1], pair.since[1], one + two)
                 send(relays[1], *three)
-                await until(lambda: journal(relay.socket, head_of_all(relay)) == two + three)
+                since = head(relay.socket)._replace(position=0)
+                await until(lambda: journal(relay.socket, since) == two + three)
+                assert pair.a.account.lost[Loss.RELAY_GAP] == 1
 
         asyncio.run(go())
 
 
-def head_of_all(relay: Relay) -> Any:
-    return head(relay.socket)._replace(position=0)
+def test_a_relay_whose_journal_has_lost_its_end(
+    tmp_path: Path, relays: tuple[Path, Path], nats_url: str, names: dict[str, str]
+) -> None:
+    """What has come to it before the bridge sees that is not passed over, nor sent again."""
+    with Replaced(tmp_path / "r") as relay:
+
+        async def go() -> None:
+            one, two, three = messages(20, 10), messages(21, 10), messages(22, 5)
+            async with Pair(tmp_path, (relay.socket, relays[1]), nats_url, **names) as pair:
+                await pair.ready()
+                since = pair.since[1]
+                send(relay.socket, *one)
+                await arrived(relays[1], since, one)
+                relay.stop()
+                relay.back_up()
+                relay.start()
+                send(relay.socket, *two)
+                await arrived(relays[1], since, one + two)
+            relay.stop()
+            relay.restore()
+            relay.start()
+            send(relay.socket, *three)
+            async with a_bridge(tmp_path, relay.socket, nats_url, "a", **names) as a:
+                async with a_bridge(tmp_path, relays[1], nats_url, "b", **names) as b:
+                    await arrived(relays[1], since, one + two + three)
+                    more = messages(23, 10)
+                    send(relay.socket, *more)
+                    await arrived(relays[1], since, one + two + three + more)
+                    assert not b.account.lost[Loss.STREAM_GAP]
+                assert a.account.lost[Loss.RELAY_GAP] == 1
+
+        asyncio.run(go())
 
 
 class Storm:
