@@ -2,10 +2,13 @@
 
 import json
 import mmap
+import os
+import re
 import shutil
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from socket import socket, socketpair
@@ -21,7 +24,11 @@ from alphapulse_relay.protocol_v2.control import (
     build_control,
 )
 from alphapulse_relay.protocol_v2.framing import Level, MessageReader, Rules
+from alphapulse_relay.protocol_v2.header import Header
 from benchmarks import (
+    bridge_flood,
+    bridge_systems,
+    bridged,
     browsers,
     handshakes,
     history,
@@ -385,7 +392,24 @@ EXPECTED = {
         for figure in ("p50", "p99", "cpu", "rate")
     }
     - {"nobody rate"},
+    "bridges": {
+        *(f"through {who}" for who in ("joined", "relay", "nats-py", "blobs")),
+        *(f"{who} {figure}" for who in ("joined", "relay", "nats-py") for figure in ("p50", "p99")),
+        *(
+            f"{name} {who} {mode}"
+            for name in ("CPU", "CPU paced")
+            for who in bridged.PROCESSES
+            for mode in ("user", "system")
+        ),
+        *(
+            f"{who} {figure}"
+            for who in ("nobody", "consumer", "bridge", "niced bridge")
+            for figure in ("p50", "p99", "cpu", "flood", "held")
+        ),
+    },
 }
+MAY_BE_ZERO = re.compile("cold|CPU .*|.* held")
+"""What is a part, what is counted in ticks of the kernel's, and what should not be."""
 
 
 @pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler (cc)")
@@ -394,10 +418,12 @@ def test_each_part_finds_its_figures(
     full_relay: JournalRelay, part: Part, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(parts, "IDLE_SECONDS", 0.05)
+    if part.key == "bridges" and (why := bridge_systems.Joined(full_relay.directory).missing()):
+        pytest.skip(why)
     figures = part.measure(full_relay, 0, SCALE)
     missing = {k.key for k, _ in stores.RIVALS if k(full_relay.directory).missing() is not None}
     assert figures.keys() == EXPECTED[part.key] - missing
-    assert all(value > 0 for name, value in figures.items() if name != "cold")
+    assert all(value > 0 for name, value in figures.items() if not MAY_BE_ZERO.fullmatch(name))
     assert 0 <= figures.get("cold", 0) <= 1
     assert all(check.label and check.measured for check in part.judge([figures]))
 
@@ -475,6 +501,101 @@ def test_handshakes_are_judged() -> None:
     for p99, met in ((11.0, True), (11.2, False)):
         checks = handshakes.judge_handshakes([found(1.0), found(p99), found(99.0)])
         assert [check.met for check in checks] == [met] * len(handshakes.VISITORS)
+
+
+def joined(rate: float = 1e6, later: float = 10.0) -> parts.Figures:
+    """Return the figures of a round in which nobody's p50 and p99 are 10, and all others' this."""
+    keys = EXPECTED["bridges"]
+    return {
+        key: rate if key.startswith("through") else 10.0 if key.startswith("nobody") else later
+        for key in keys
+    }
+
+
+def test_bridges_are_judged_by_what_goes_through_and_by_the_relay_beside_them() -> None:
+    def judged(*rounds: parts.Figures) -> list[bool]:
+        return [check.met for check in bridged.judge_bridge(rounds) if check.met is not None]
+
+    met = joined(later=11.0)
+    assert judged(joined(rate=1), met, met) == [True, True]
+    assert judged(joined(rate=999_999), met, joined(rate=1, later=11.0)) == [False, True]
+    assert judged(met, joined(later=11.2), joined(later=99.0)) == [True, False]
+
+
+def test_only_a_bridge_that_leaves_the_relay_its_processor_is_judged() -> None:
+    checks = bridged.judge_bridge([joined()])
+    (beside,) = (check for check in checks if check.target.endswith("times"))
+    assert beside.label.endswith("at low priority")
+    assert len([check for check in checks if "beside a flood" in check.label]) == 3
+
+
+def test_cpu_time_between_the_relays_is_told_by_process() -> None:
+    times = {f"CPU {who} {mode}": 0.25 for who in bridged.PROCESSES for mode in ("user", "system")}
+    (told,) = (
+        check for check in bridged.judge_bridge([joined() | times]) if "a million" in check.label
+    )
+    assert told.measured.startswith("2.50 s of a core: relay A 0.25 + 0.25, bridge A 0.25 + 0.25")
+
+
+def test_without_nats_bridges_are_not_measured(
+    full_relay: JournalRelay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bridge_systems.Joined, "missing", lambda self: "is not installed")
+    with pytest.raises(MeasurementError, match="bridges: is not installed"):
+        bridged.measure_bridge(full_relay, 0, SCALE)
+
+
+def test_cpu_time_of_a_process_has_that_of_its_threads() -> None:
+    def work() -> None:
+        until = time.thread_time() + 0.1
+        while time.thread_time() < until:
+            pass
+
+    before = bridge_systems.cpu_time(os.getpid())
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join(10)
+    used = bridge_systems.cpu_time(os.getpid()) - before
+    assert used.user + used.system >= 0.05  # what a tick is too coarse for is lost
+
+
+def test_a_flood_is_of_valid_messages_of_another_source() -> None:
+    messages = list(MessageReader(Rules(Level.STRICT)).feed(bridge_flood.build_run(3)))
+    assert [len(message) for message in messages] == [216] * 3
+    assert {Header.unpack(message).publisher for message in messages} == {wire.SOURCE + 1}
+
+
+def test_a_flood_has_a_consumer_and_tells_what_it_published(full_relay: JournalRelay) -> None:
+    def grown(counter: str) -> int:
+        return full_relay.status()["counters"][counter] - before[counter]
+
+    before = full_relay.status()["counters"]
+    path = full_relay.directory / "socket"
+    command = (sys.executable, "-m", "benchmarks.bridge_flood", path, "1000")
+    deadline = time.monotonic() + 20
+    with bridged.started(command) as process:
+        bridged.wait_until_ready(process)
+        while not grown("messages_delivered") and time.monotonic() < deadline:
+            pass
+        sent = bridged.result_of(process)
+    while grown("messages_received") < sent and time.monotonic() < deadline:
+        pass
+    assert grown("messages_received") == sent >= grown("messages_delivered") >= 1
+
+
+@pytest.mark.parametrize(
+    ("program", "said"),
+    [
+        ("raise SystemExit('no room')", "failed: no room"),
+        ("import os; os._exit(1)", "failed: it said nothing"),
+    ],
+)
+def test_a_program_that_fails_is_told(program: str, said: str) -> None:
+    with (
+        bridged.started((sys.executable, "-c", program)) as process,
+        pytest.raises(MeasurementError, match=said),
+    ):
+        bridged.result_of(process)
 
 
 def test_visitors_that_are_turned_away_are_told(

@@ -26,6 +26,7 @@ ALLOWED = {
         "options",
         "safe_path",
         "descriptors",
+        "bridge",
         "cli",
     },
     "option_values": {"protocol_v2", "small_files"},

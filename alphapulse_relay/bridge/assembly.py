@@ -1,7 +1,8 @@
 """Runs that come in several NATS messages: in pieces, in shares by type, or both.
 
-Knows what belongs together, and when all of it is there. It may begin again at any time, as a
-bridge that was killed publishes again what was not stored as a whole.
+Knows what belongs together, and when all of it is there. A relay has one run under way at a time;
+it may begin again at any time, as a bridge that was killed publishes again what was not stored as a
+whole.
 """
 
 from dataclasses import dataclass, field
@@ -11,13 +12,52 @@ from alphapulse_relay.bridge.split import OrderError, Part, merge, messages_of
 from alphapulse_relay.protocol_v2.errors import WireError
 from alphapulse_relay.protocol_v2.framing import MAX_MESSAGE, RunReader
 
+LARGEST = 64 << 20
+"""Bytes of a run that may come in parts: as large as a NATS message may be made. Bridges send less
+by far; another sender could fill the memory."""
+
+
+class MissingError(EnvelopeError):
+    """A part of a run of which what comes before has not come."""
+
 
 @dataclass
-class _Shares:
-    """Those of a run that have come."""
+class _Run:
+    """What has come of a run that is not whole yet. ``shares`` are the types that come of it."""
 
     begin: Place
+    shares: tuple[int, ...]
+    sequence: int
     parts: list[Part] = field(default_factory=list)
+    pieces: list[bytes] = field(default_factory=list)
+    count: int = 0  # of the pieces that there will be
+
+    @property
+    def size(self) -> int:
+        return sum(len(part.payload) for part in self.parts) + sum(map(len, self.pieces))
+
+    def takes(self, envelope: Envelope, shares: tuple[int, ...]) -> bool:
+        """Tell whether something is what has to come next, or again from its first piece."""
+        if (envelope.begin, shares) != (self.begin, self.shares):
+            return False
+        if envelope.share is not None and envelope.share.type != shares[len(self.parts)]:
+            return False
+        next_one = len(self.pieces) + 1, self.count
+        return envelope.piece == 1 or (envelope.piece, envelope.pieces) == next_one
+
+    def add(self, envelope: Envelope) -> bytes | None:
+        """Take a piece; return the payload that is whole with it, if one is."""
+        if envelope.piece == 1:
+            self.pieces.clear()
+            self.count = envelope.pieces
+        self.pieces.append(envelope.payload)
+        if self.size > LARGEST:
+            raise EnvelopeError(f"its run is {self.size} bytes so far, of at most {LARGEST}")
+        if envelope.piece < envelope.pieces:
+            return None
+        payload = b"".join(self.pieces)
+        self.pieces.clear()
+        return payload
 
 
 class Assembly:
@@ -25,65 +65,69 @@ class Assembly:
 
     def __init__(self, types: frozenset[int]) -> None:
         self._types = types
-        self._pieces: dict[tuple[str, int | None], list[bytes]] = {}
-        self._shares: dict[str, _Shares] = {}
+        self._runs: dict[str, _Run] = {}
 
-    def __bool__(self) -> bool:
-        return bool(self._pieces or self._shares)
+    @property
+    def begun(self) -> dict[str, int]:
+        """Of which relays a run is not whole yet, and with which sequence it began."""
+        return {relay: run.sequence for relay, run in self._runs.items()}
 
     def clear(self) -> None:
         """Forget it: all that is not whole comes again."""
-        self._pieces.clear()
-        self._shares.clear()
+        self._runs.clear()
 
-    def add(self, relay: str, envelope: Envelope) -> bytes:
+    def add(self, relay: str, envelope: Envelope, sequence: int) -> bytes:
         """Take what came from a relay; return its run if that is whole now, or nothing.
 
-        Raises :class:`EnvelopeError` for what is none, or of which something is missing.
+        Raises :class:`EnvelopeError` for what is none, :class:`MissingError` where something is
+        missing before it.
         """
-        share = envelope.share
-        if share is not None and self._types and share.type not in self._types:
+        shares = self._shares_of(envelope)
+        if envelope.share is not None and envelope.share.type not in shares:
             return b""
-        payload = self._joined(relay, envelope)
-        if payload is None:
-            return b""
-        if share is None:
-            check_run(payload)
-            return payload
-        part = Part(share.type, payload, share.order)
+        run = self._run_for(relay, envelope, shares, sequence)
         try:
-            check_run(messages_of(part))
-            return self._merged(relay, envelope, part)
-        except OrderError as error:
+            payload = run.add(envelope)
+            if payload is None:
+                return b""
+            data = _whole(run, envelope, payload)
+        except (EnvelopeError, OrderError) as error:
+            del self._runs[relay]
             raise EnvelopeError(str(error)) from None
+        if data:
+            del self._runs[relay]
+        return data
 
-    def _joined(self, relay: str, envelope: Envelope) -> bytes | None:
-        """Return the payload of which this is a piece, if it is the last one."""
-        key = relay, envelope.share and envelope.share.type
-        if envelope.piece == 1:
-            self._pieces[key] = []
-        pieces = self._pieces.get(key, [])
-        pieces.append(envelope.payload)
-        if envelope.piece < envelope.pieces:
-            return None
-        self._pieces.pop(key, None)
-        if len(pieces) != envelope.pieces:
-            raise EnvelopeError(f"of {envelope.pieces} pieces only {len(pieces)} have come")
-        return b"".join(pieces)
+    def _shares_of(self, envelope: Envelope) -> tuple[int, ...]:
+        """Return the types of its run that come; none where it is not split."""
+        if envelope.share is None:
+            return ()
+        types = envelope.share.types
+        return tuple(type_ for type_ in types if not self._types or type_ in self._types)
 
-    def _merged(self, relay: str, envelope: Envelope, part: Part) -> bytes:
-        """Return the run of which this is a share, if it is the last one that comes."""
-        share = envelope.share
-        assert share is not None
-        shares = self._shares.get(relay)
-        if shares is None or shares.begin != envelope.begin:
-            shares = self._shares[relay] = _Shares(envelope.begin)
-        shares.parts.append(part)
-        wanted = [type_ for type_ in share.types if not self._types or type_ in self._types]
-        if share.type != wanted[-1]:
-            return b""
-        del self._shares[relay]
-        return merge(shares.parts)
+    def _run_for(
+        self, relay: str, envelope: Envelope, shares: tuple[int, ...], sequence: int
+    ) -> _Run:
+        """Return what it goes on with, or begins."""
+        run = self._runs.get(relay)
+        if run is None or not run.takes(envelope, shares):
+            is_first = envelope.share is None or envelope.share.type == shares[0]
+            if envelope.piece > 1 or not is_first:
+                self._runs.pop(relay, None)
+                raise MissingError("what comes before it in its run has not come")
+            run = self._runs[relay] = _Run(envelope.begin, shares, sequence)
+        return run
+
+
+def _whole(run: _Run, envelope: Envelope, payload: bytes) -> bytes:
+    """Return the run that is whole with a payload, or nothing if more shares are to come."""
+    if envelope.share is None:
+        check_run(payload)
+        return payload
+    part = Part(envelope.share.type, payload, envelope.share.order)
+    check_run(messages_of(part))
+    run.parts.append(part)
+    return merge(run.parts) if len(run.parts) == len(run.shares) else b""
 
 
 def check_run(data: bytes) -> None:

@@ -23,7 +23,7 @@ from alphapulse_relay.bridge.options import BridgeSettings
 from alphapulse_relay.bridge.outward import Outward
 from alphapulse_relay.bridge.relay_link import WISHES, RelayLink
 from alphapulse_relay.bridge.server import Server, describe
-from alphapulse_relay.bridge.state import StateError, StateFile
+from alphapulse_relay.bridge.state import State, StateError, StateFile
 from alphapulse_relay.bridge.stream import (
     Last,
     LaterError,
@@ -147,12 +147,12 @@ class Bridge:
 
     async def _note_the_first_place(self) -> None:
         """Keep where the relay is when a bridge is first started, whenever NATS is reached."""
-        if self.file.state.outward:
+        if self.file.state.outward or self.file.state.first:
             return
         await self.link.connected()
         asked = fingerprint(self._listening)
         place = Place(self.link.epoch, self.link.position, 0, asked)
-        self.file.state.outward = place.text
+        self.file.state.first = place.text
         self.file.save()
 
     async def _again(self, go: Callable[[], Coroutine[Any, Any, None]], way: Way) -> None:
@@ -163,8 +163,13 @@ class Bridge:
                 await together(go(), self.server.until_lost())
             except TROUBLES as error:
                 if self.server.is_connected:  # else that tells itself
-                    self._tell(way, describe(error))
+                    self._tell(way, self._why(error))
             await asyncio.sleep(AGAIN_SECONDS)
+
+    def _why(self, error: Exception) -> str:
+        """Return what is wrong: to what is not allowed there is no answer, but a complaint."""
+        is_silence = isinstance(error, TimeoutError)
+        return (self.server.complaint if is_silence else None) or describe(error)
 
     @staticmethod
     def _tell(way: Way, trouble: str) -> None:
@@ -181,10 +186,9 @@ class Bridge:
 
     async def _go_outward(self) -> None:
         await self.stream.check()
-        # The file is older than what is known here.
-        place = self.outward.place or Place.parse(self.file.state.outward)
         last = await self._last()
         await self._check_alone(last)
+        place = self.outward.place or known_place(self.file.state, last)
         self.outward.go_on_after(last, place, fingerprint(self._listening))
         self._goes("outward", self.account.outward)
         self.link.listen(Bookmark(*(self.outward.place or place)))
@@ -236,6 +240,7 @@ class Bridge:
         Of another journal all that it has is new. One that has lost its end (a power cut, a backup)
         lacks what was published last, so what is new in it came after that.
         """
+        self.outward.forget_unfinished()
         self.account.lost[Loss.RELAY_GAP] += 1
         _log.error(
             "reason=relay_gap: the relay's journal does not go on where it was, and what had not "
@@ -274,12 +279,34 @@ class Bridge:
         acknowledged = await self.consumer.acknowledged()
         if state.created != self.stream.created:
             begin = self._first_in(info) if acknowledged is None else acknowledged
-            state.created, state.done, state.sending = self.stream.created, begin, 0
-        state.done = max(state.done, acknowledged or 0)
+            state.created = self.stream.created
+            state.begin(begin)
+        if await self._has_lost_end(info):
+            acknowledged = None  # that is of what was there before
+        if acknowledged is not None and state.done < acknowledged <= info.state.last_seq:
+            state.done, state.stored = acknowledged, 0.0
         self.file.save()
         self._has_gone_inward = True
+        await self.consumer.begin(min([state.done + 1, *state.parts.values()]))
         self._goes("inward", self.account.inward)
-        await together(self.consumer.run(state.done + 1), self.inward.run(self.consumer))
+        await together(self.consumer.run(), self.inward.run(self.consumer))
+
+    async def _has_lost_end(self, info: StreamInfo) -> bool:
+        """Go back where the stream has lost its end: what has its sequences now is new."""
+        state = self.file.state
+        if not state.stored:
+            return False
+        same = await self.stream.same_until(info, state.done, state.stored)
+        if same == state.done:
+            return False
+        _log.error(
+            "the stream has lost what it had behind {same} when {done} had come: what is there now "
+            "is new",
+            same=same,
+            done=state.done,
+        )
+        state.begin(same)
+        return True
 
     def _first_in(self, info: StreamInfo) -> int:
         """Return the sequence up to which a stream that was not known is passed over.
@@ -320,6 +347,16 @@ async def _end(tasks: Collection[asyncio.Future[None]]) -> None:
     for task in tasks:
         if not task.cancelled():
             task.exception()  # or asyncio would tell that nobody has looked at it
+
+
+def known_place(state: State, last: Last | None) -> Place:
+    """Return behind what of the relay's journal nothing need cross, by the file or the stream.
+
+    Where the file has gone, the stream knows; a first start begins where the relay is then.
+    """
+    if state.outward:
+        return Place.parse(state.outward)
+    return Place.parse(state.first) if last is None else last.envelope.end
 
 
 def wanted_stream(settings: BridgeSettings) -> Wanted:

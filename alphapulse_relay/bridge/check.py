@@ -1,13 +1,13 @@
 """What a bridge would find at NATS, looked at without changing anything.
 
-No stream or consumer is made, moved or deleted, and nothing is published: only who reads is told.
-A bridge may run meanwhile. What is to be thought of it, who asked decides.
+No stream or consumer is made, moved or deleted, and nothing is published, so a bridge may run
+meanwhile. What to think of it, who asked decides.
 """
 
 import asyncio
-from collections.abc import Coroutine
-from dataclasses import dataclass, field, replace
-from typing import Any
+import errno
+import os
+from dataclasses import dataclass, replace
 
 import nats.errors
 import nats.js.errors
@@ -15,11 +15,17 @@ from nats.js import JetStreamContext
 from nats.js.api import ConsumerInfo, StreamInfo
 
 from alphapulse_relay.bridge.account import Account
-from alphapulse_relay.bridge.bridge import CANCEL_AGAIN_SECONDS, asked_of, wanted_stream
+from alphapulse_relay.bridge.bridge import (
+    CANCEL_AGAIN_SECONDS,
+    asked_of,
+    known_place,
+    wanted_stream,
+)
 from alphapulse_relay.bridge.envelope import Place
 from alphapulse_relay.bridge.options import BridgeSettings
 from alphapulse_relay.bridge.outward import Outward
 from alphapulse_relay.bridge.server import Server, describe, tls_context
+from alphapulse_relay.bridge.state import State
 from alphapulse_relay.bridge.stream import (
     SMALLEST_PAYLOAD,
     Last,
@@ -33,8 +39,8 @@ ANSWER_SECONDS = 5.0
 """How long a server may take to let us in, and to answer a question."""
 LOOK_SECONDS = 0.02
 """How often it is looked whether a server has answered."""
-SEVERAL_SUBJECTS = 2, 10
-"""The first version of nats-server whose consumers know more than one subject."""
+_RESET = os.strerror(errno.ECONNRESET)
+"""What comes of a server's refusal where that was not read in time: its next one tells more."""
 _SILENT = f"no answer for {ANSWER_SECONDS:g} s"
 
 
@@ -47,8 +53,7 @@ class ServerView:
 
     url: str
     trouble: str | None
-    version: str = ""
-    is_new_enough: bool = True
+    version: tuple[int, int, int] = (0, 0, 0)
     is_encrypted: bool = False
     round_trip: float = 0.0
     max_payload: int = 0
@@ -72,30 +77,34 @@ class StreamView:
     consumer: ConsumerInfo | None
 
 
-@dataclass
+@dataclass(frozen=True)
 class View:
-    """NATS: ``stream`` is None if there is none, or ``trouble`` tells why that is not known.
+    """NATS: its servers, and, once one of them lets us in, why JetStream cannot be asked, if so.
 
-    ``jetstream`` is whether it is enabled, None where that is not known, either.
+    ``stream`` is None if there is none; ``taken_by`` is another one then that has its subjects.
     """
 
-    servers: list[ServerView] = field(default_factory=list)
-    jetstream: bool | None = None
+    servers: tuple[ServerView, ...]
     trouble: str | None = None
     stream: StreamView | None = None
+    taken_by: str | None = None
+
+    @property
+    def is_reached(self) -> bool:
+        """Whether any server lets us in."""
+        return any(server.trouble is None for server in self.servers)
 
 
 async def look(settings: BridgeSettings) -> View:
     """Return what is there. Raises ``OSError`` if a file for TLS cannot be used."""
-    servers = [Server(replace(settings, nats=(url,))) for url in settings.nats]
-    running = [asyncio.ensure_future(server.run()) for server in servers]
+    is_encrypted = tls_context(settings) is not None
+    servers = {url: Server(replace(settings, nats=(url,))) for url in settings.nats}
+    running = [asyncio.ensure_future(server.run()) for server in servers.values()]
     try:
-        tls_context(settings)
-        view = View(await asyncio.gather(*map(_look_at, servers, settings.nats)))
-        here = next((server for server in servers if server.is_connected), None)
-        if here is not None:
-            await _look_at_jetstream(settings, here, view)
-        return view
+        looks = (_look_at(server, url, is_encrypted) for url, server in servers.items())
+        view = View(tuple(await asyncio.gather(*looks)))
+        here = next((server for server in servers.values() if server.is_connected), None)
+        return view if here is None else await _look_into(settings, here, view)
     finally:
         while pending := [task for task in running if not task.done()]:
             for task in pending:
@@ -103,24 +112,110 @@ async def look(settings: BridgeSettings) -> View:
             await asyncio.wait(pending, timeout=CANCEL_AGAIN_SECONDS)
 
 
-async def _look_at(server: Server, url: str) -> ServerView:
+async def _look_at(server: Server, url: str, is_encrypted: bool) -> ServerView:
     before = server.trouble
     try:
         async with asyncio.timeout(ANSWER_SECONDS):
-            while not server.is_connected and server.trouble == before:
+            while not server.is_connected:
+                if server.trouble != before and _RESET not in str(server.trouble):
+                    return ServerView(url, server.trouble)
                 await asyncio.sleep(LOOK_SECONDS)
-            if not server.is_connected:
-                return ServerView(url, server.trouble)
             round_trip = await server.client.rtt()
-    except (TimeoutError, nats.errors.Error):
+    except (TimeoutError, ValueError, nats.errors.Error):
         return ServerView(url, server.trouble if server.trouble != before else _SILENT)
-    version = server.client.connected_server_version
+    found = server.client.connected_server_version
+    version = found.major, found.minor, found.patch
     return ServerView(
-        url,
-        None,
-        str(version),
-        (version.major, version.minor) >= SEVERAL_SUBJECTS,
-        tls_context(server.settings) is not None,
-        round_trip,
-        server.client.max_payload,
+        url, None, version, is_encrypted, round_trip, max_payload=server.client.max_payload
     )
+
+
+async def _look_into(settings: BridgeSettings, server: Server, view: View) -> View:
+    """Look at JetStream by a server that is connected."""
+    jetstream = server.client.jetstream(timeout=ANSWER_SECONDS)
+    try:
+        stream = await _stream(settings, server, jetstream)
+        if stream is not None:
+            return replace(view, stream=stream)
+        return replace(view, taken_by=await _owner(jetstream, f"{settings.subject}.>"))
+    except nats.js.errors.ServiceUnavailableError as error:
+        off = error.err_code is None  # nobody is there to answer
+        return replace(view, trouble="JetStream is not enabled" if off else describe(error))
+    except TimeoutError:
+        return replace(view, trouble=server.complaint or f"JetStream: {_SILENT}")
+    except (LaterError, nats.errors.Error) as error:
+        return replace(view, trouble=f"JetStream: {describe(error)}")
+
+
+async def _stream(
+    settings: BridgeSettings, server: Server, jetstream: JetStreamContext
+) -> StreamView | None:
+    wanted = wanted_stream(settings)
+    try:
+        info = await jetstream.stream_info(wanted.name, subjects_filter=f"{wanted.subject}.>")
+    except nats.js.errors.NotFoundError:
+        return None
+    last, stranger = None, None
+    try:
+        last = await _last(Stream(server, wanted), f"{wanted.subject}.{settings.name}")
+    except StreamError as error:
+        stranger = str(error)
+    return StreamView(
+        info,
+        (*faults_of(info.config, wanted), *_too_small(info, server.client.max_payload)),
+        await _oldest(jetstream, info),
+        dict(info.state.subjects or {}),
+        last,
+        stranger,
+        await _consumer(settings, jetstream),
+    )
+
+
+async def _last(stream: Stream, subject: str) -> Last | None:
+    """Return the last message of a relay, split by type or not."""
+    found = [await stream.last_of(each) for each in (subject, f"{subject}.>")]
+    return max(filter(None, found), key=lambda last: last.sequence, default=None)
+
+
+def _too_small(info: StreamInfo, max_payload: int) -> list[str]:
+    size = info.config.max_msg_size or -1
+    room = min(max_payload, size) if size > 0 else max_payload
+    if room >= SMALLEST_PAYLOAD:
+        return []
+    return [f"it takes only {room} bytes in a message: at least {SMALLEST_PAYLOAD} are needed"]
+
+
+async def _oldest(jetstream: JetStreamContext, info: StreamInfo) -> float | None:
+    if not info.state.messages:
+        return None
+    try:
+        found = await jetstream.get_msg(str(info.config.name), info.state.first_seq)
+    except nats.js.errors.NotFoundError:  # it has just gone
+        return None
+    return found.time.timestamp() if found.time else None
+
+
+async def _consumer(settings: BridgeSettings, jetstream: JetStreamContext) -> ConsumerInfo | None:
+    asked = asked_of(settings)
+    try:
+        info: ConsumerInfo = await jetstream.consumer_info(asked.stream, asked.durable)
+    except nats.js.errors.NotFoundError:
+        return None
+    return info
+
+
+async def _owner(jetstream: JetStreamContext, subject: str) -> str | None:
+    """Return the name of a stream that has a subject."""
+    try:
+        return await jetstream.find_stream_name_by_subject(subject)
+    except nats.js.errors.NotFoundError:
+        return None
+
+
+def outward_place(settings: BridgeSettings, last: Last | None, state: State, asked: int) -> Place:
+    """Return where a bridge goes on in its relay's journal: see :meth:`Outward.go_on_after`."""
+    stream = Stream(Server(settings), wanted_stream(settings))
+    outward = Outward(stream, settings.subject, Account(), lambda _: None)
+    place = known_place(state, last)
+    outward.go_on_after(last, place, asked)
+    return outward.place or place

@@ -94,16 +94,22 @@ class Consumer:
             return None
         return info.ack_floor.stream_seq if info.ack_floor else 0
 
-    async def run(self, begin: int) -> None:
-        """Have all come from a sequence on, over one connection; until cancelled.
+    async def begin(self, sequence: int) -> None:
+        """Make the consumer, from a sequence on, on a new connection.
 
-        Raises :class:`RestartError` when that cannot go on, and errors of NATS.
+        Raises :class:`RestartError` and errors of NATS.
         """
         while self.waiting:  # what comes again
             self._queue.get_nowait()
         self._deliveries = self._on_the_way = 0
         self._fault = None
-        await self._make(begin)
+        await self._make(sequence)
+
+    async def run(self) -> None:
+        """Have all come that is behind where it began, over one connection; until cancelled.
+
+        Raises :class:`RestartError` when that cannot go on, and errors of NATS.
+        """
         client = self._server.client
         inbox = client.new_inbox()
         subscription = await client.subscribe(

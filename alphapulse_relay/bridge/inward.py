@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from twisted.logger import Logger
 
 from alphapulse_relay.bridge.account import Account, Loss
-from alphapulse_relay.bridge.assembly import Assembly
+from alphapulse_relay.bridge.assembly import Assembly, MissingError
 from alphapulse_relay.bridge.consumer import Consumer, Delivery
 from alphapulse_relay.bridge.envelope import Envelope, EnvelopeError, Place, relay_of
 from alphapulse_relay.bridge.relay_link import LinkError, RefusedError, RelayLink, ends_uniquely
@@ -99,38 +99,53 @@ class Inward:
     async def _take(self, batch: Sequence[Delivery]) -> None:
         """Have the relay take a batch, and tell NATS."""
         state, last = self._state, batch[-1]
-        data = b"".join([self._run_of(each) for each in batch if each.sequence > state.done])
+        data = b"".join([self._run_of(each) for each in batch])
         if data:
             await self._deliver(data, last.sequence)
             self._way.lag_seconds = max(time.time() - last.stored, 0.0)
-        if not self._assembly:
-            # What came in part is acknowledged with the last of it.
-            state.done = max(state.done, last.sequence)
-            await last.acknowledge()
+        later = {relay: first for relay, first in state.parts.items() if first > last.sequence}
+        state.parts = later | self._assembly.begun
+        if last.sequence > state.done:
+            state.done, state.stored = last.sequence, last.stored
+        if state.parts or not data:
+            self._file.save()  # else that was done before anything was sent
+        await last.acknowledge()
 
     # What came
 
     def _run_of(self, delivery: Delivery) -> bytes:
         """Return the messages of a delivery that are for the relay here."""
+        state, relay = self._state, ""
         try:
             relay = relay_of(delivery.subject, self._prefix)
+            first = state.parts.get(relay, state.done + 1)
+            if delivery.sequence < min(first, state.done + 1):
+                return b""
             if relay == self._own:
                 self._account.own += 1
                 return b""
             envelope = Envelope.parse(delivery.payload, delivery.headers)
-            data = self._assembly.add(relay, envelope)
+            data = self._assembly.add(relay, envelope, delivery.sequence)
             if data and (envelope.share is None or not self._selector.types):
                 self._look_for_gap(relay, envelope)
+        except MissingError as error:
+            if relay in state.ends:  # else it is of the time before there was a bridge here
+                self._pass_over(Loss.STREAM_GAP, delivery, error)
+            return b""
         except EnvelopeError as error:
-            self._account.lost[Loss.FOREIGN] += 1
-            _log.error(
-                "reason=foreign: message {sequence} of {subject} is passed over: {error}",
-                sequence=delivery.sequence,
-                subject=delivery.subject,
-                error=str(error),
-            )
+            self._pass_over(Loss.FOREIGN, delivery, error)
             return b""
         return data if self._wants_all else self._wanted(data)
+
+    def _pass_over(self, why: Loss, delivery: Delivery, error: Exception) -> None:
+        self._account.lost[why] += 1
+        _log.error(
+            "reason={why}: message {sequence} of {subject} is passed over: {error}",
+            why=why.value,
+            sequence=delivery.sequence,
+            subject=delivery.subject,
+            error=str(error),
+        )
 
     def _look_for_gap(self, relay: str, envelope: Envelope) -> None:
         """Tell of messages of a relay that are not in the stream any more."""
@@ -179,7 +194,7 @@ class Inward:
                     self._refused(error)
                     left = left[len(piece) :]
                 singly = uncertain = True
-        self._way.messages += count(data, _ALL)
+        self._way.messages += count(data, _ALL) - refused.total()
         self._way.bytes += len(data)
         self._way.runs += 1
 
@@ -219,5 +234,6 @@ class Inward:
                 there[message] -= 1
             else:
                 missing.append(message)
-        self._way.repeated += len(messages) - len(missing)
+        if not refused:  # else they have been counted, or this one has just been sent
+            self._way.repeated += len(messages) - len(missing)
         return b"".join(missing)

@@ -112,8 +112,13 @@ class Outward:
         if not self._waiting and self._under_way is None and self._unfinished is None:
             self.place = self.received
 
+    def forget_unfinished(self) -> None:
+        """Begin a run that is stored in part anew: not all of it will come again."""
+        self._unfinished = None
+
     def gap_received(self, missed: Missed) -> None:
         """Take note of messages that will not come."""
+        self.forget_unfinished()
         self._account.lost[Loss.RELAY_GAP] += 1
         gap = missed.gap
         _log.error(
@@ -124,6 +129,7 @@ class Outward:
             why=gap.reason.name.lower(),
         )
         self.position_received(missed.bookmark)
+        self._some.set()
 
     def _count(self) -> None:
         waiting, gulp, way = self._waiting, self._under_way, self._way

@@ -184,8 +184,9 @@ class RelayLink:
         over, self._connection = self._connection, None
         self._up.clear()
         error = reason.value
-        self.trouble = str(error) or reason.getErrorMessage()
-        _log.info("no relay: {reason}", reason=self.trouble)
+        if over is None or over.core is self._core:  # else it was ended here, for another one
+            self.trouble = str(error) or reason.getErrorMessage()
+            _log.info("no relay: {reason}", reason=self.trouble)
         if isinstance(error, BookmarkError) and over is not None and over.core is self._core:
             self.listen(None, self._listener.bookmark_refused(error))
         if isinstance(error, LeavingError):

@@ -22,19 +22,29 @@ class StateError(Exception):
 class State:
     """How far each way has come.
 
-    Outward, ``outward`` is the place (:attr:`Place.text`) behind what was published last. Inward,
-    of the stream that was ``created`` then, all up to the sequence ``done`` is in the relay's
-    journal before ``position`` of its ``epoch``; behind that may be what was being sent, up to the
-    sequence ``sending``. ``ends`` are the places where each relay's next run should begin.
+    Outward, ``outward`` is the place (:attr:`Place.text`) behind what was published last, and
+    ``first`` where the relay was when a bridge was first started. Inward,
+    of the stream that was ``created`` then, all up to the sequence ``done``, which was ``stored``
+    then (seconds since 1970, 0 if that is not known), is in the relay's journal before ``position``
+    of its ``epoch``; behind that may be what was being sent, up to the sequence ``sending``.
+    Of some relays the last run has not come as a whole: ``parts`` are the sequences with which it
+    begins. ``ends`` are the places where each relay's next run should begin.
     """
 
     outward: str = ""
+    first: str = ""
     created: str = ""
     done: int = 0
+    stored: float = 0.0
     sending: int = 0
     epoch: int = 0
     position: int = 0
+    parts: dict[str, int] = field(default_factory=dict)
     ends: dict[str, str] = field(default_factory=dict)
+
+    def begin(self, done: int) -> None:
+        """Begin inward anew, behind a sequence."""
+        self.done, self.stored, self.sending, self.parts = done, 0.0, 0, {}
 
 
 class StateFile:
@@ -75,10 +85,12 @@ class StateFile:
 def _parse(data: bytes) -> State:
     content: dict[str, Any] = json.loads(data)
     state = State(**content)
-    numbers = (state.done, state.sending, state.epoch, state.position)
-    places = [*filter(None, [state.outward]), *state.ends.values()]
+    numbers = (state.done, state.sending, state.epoch, state.position, *state.parts.values())
+    places = [*filter(None, [state.outward, state.first]), *state.ends.values()]
     if not all(isinstance(number, int) and number >= 0 for number in numbers):
         raise ValueError
+    if not isinstance(state.stored, int | float):
+        raise TypeError
     if not isinstance(state.created, str):
         raise TypeError
     for place in places:

@@ -18,6 +18,8 @@ PUBLISH_SECONDS = 5.0
 leader in about that."""
 SMALLEST_PAYLOAD = 2 * HEADERS_ROOM
 """Bytes that a NATS message must be allowed to have, or it would be nearly all headers."""
+CLOCK_TOLERANCE = 0.001
+"""Seconds by which a time may differ that was told in another way: messages tell it rounded."""
 _WRONG_LAST_SEQUENCE = 10071
 _NO_SUCH_STREAM = 10059
 _TOO_LARGE = 10054
@@ -199,6 +201,34 @@ class Stream:
                 f"message {found.seq} of {subject} in stream {self.wanted.name}: {error}"
             ) from error
         return Last(found.subject or subject, found.seq or 0, envelope)
+
+    async def same_until(self, info: StreamInfo, sequence: int, stored: float) -> int:
+        """Return up to which sequence, at most this one, the stream is what it was.
+
+        A stream that has lost its end (a power cut, a backup) gives the sequences to others. What
+        had this one was ``stored`` then, in seconds since 1970. Raises errors of NATS.
+        """
+        first, last = info.state.first_seq, info.state.last_seq
+        if sequence < first or (sequence <= last and await self._was(sequence, stored)):
+            return sequence
+        low, high = first - 1, min(sequence, last)
+        while low < high:
+            middle = (low + high + 1) // 2
+            if await self._was(middle, stored):
+                low = middle
+            else:
+                high = middle - 1
+        return low
+
+    async def _was(self, sequence: int, stored: float) -> bool:
+        """Tell whether what has a sequence, or is next behind it, was stored by that time."""
+        try:
+            found = await self._jetstream.get_msg(
+                self.wanted.name, sequence, subject=f"{self.wanted.subject}.>", next=True
+            )
+        except nats.js.errors.NotFoundError:
+            return False
+        return found.time is not None and found.time.timestamp() <= stored + CLOCK_TOLERANCE
 
 
 def faults_of(config: StreamConfig, wanted: Wanted) -> list[str]:

@@ -14,6 +14,7 @@ import click
 
 from alphapulse_relay import __version__
 from alphapulse_relay.cli.bench.command import bench
+from alphapulse_relay.cli.bridge.command import bridge
 from alphapulse_relay.cli.completion import PROGRAM, completion
 from alphapulse_relay.cli.config import config
 from alphapulse_relay.cli.doctor.command import doctor
@@ -82,6 +83,7 @@ def _discard_output() -> None:
         "signal-relay journal list             what it has kept",
         "signal-relay doctor                   what is wrong with it, and how to mend it",
         "signal-relay config --check FILE      whether a relay would take a configuration file",
+        "signal-relay bridge --check           what a bridge to NATS finds at both its ends",
     ),
 )
 @click.version_option(__version__, message="%(prog)s %(version)s")
@@ -95,7 +97,7 @@ def cli() -> None:
     """
 
 
-for command in (tail, replay, send, status, bench, journal, doctor, config, completion):
+for command in (tail, replay, send, status, bench, journal, doctor, config, bridge, completion):
     cli.add_command(command)
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.soak.guests import Log
 from tests.support import Relay
 
 
@@ -21,5 +22,5 @@ def nats_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def relays() -> Iterator[tuple[Path, Path]]:
     """The sockets of two relays. What is in their journals is of other tests, too."""
-    with Relay() as one, Relay() as other:
+    with Relay() as one, Relay() as other, Log(one), Log(other):
         yield one.socket, other.socket

@@ -1,6 +1,7 @@
 """A bridge's parts in the loop of a test: real relays and NATS servers around them, no reactor."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from itertools import pairwise
@@ -120,7 +121,7 @@ def send(relay: Path, *messages: bytes) -> None:
     client = Client(relay)
     client.send(b"".join(messages))
     while len(journal(relay, since)) < len(messages):
-        pass
+        time.sleep(0.01)  # each look is a line in a log that may not be read
     client.close()
 
 

@@ -4,7 +4,7 @@ import re
 import signal
 import subprocess
 import sys
-import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
@@ -38,24 +38,20 @@ class NATSServer:
         """Start it; it listens then."""
         place = ("--addr", "127.0.0.1", "--port", str(self.port))
         store = ("--jetstream", "--store_dir", str(self._directory / "jetstream"))
-        self._process = subprocess.Popen(
-            [self._program, *place, *store], stderr=subprocess.PIPE, text=True
-        )
-        self.port = self._wait_for_port()
+        self._run(*place, *store)
 
-    def _wait_for_port(self) -> int:
-        assert self._process.stderr is not None
-        watchdog = threading.Timer(PATIENCE, self._process.kill)  # which ends the log
-        watchdog.start()
-        log = ""
-        for line in self._process.stderr:
-            log += line
-            if "Server is ready" in line:
-                break
-        watchdog.cancel()
-        found = re.search(r"Listening for client connections on 127.0.0.1:(\d+)", log)
-        assert found, log
-        return int(found[1])
+    def _run(self, *options: str) -> None:
+        log = self._directory / "nats.log"  # a pipe that nobody reads would stop it
+        with log.open("w") as file:
+            self._process = subprocess.Popen([self._program, *options], stderr=file)
+        deadline = time.monotonic() + PATIENCE
+        while "Server is ready" not in log.read_text():
+            assert self._process.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.01)
+        found = re.search(r"Listening for client connections on 127.0.0.1:(\d+)", log.read_text())
+        assert found, log.read_text()
+        self.port = int(found[1])
 
     def freeze(self) -> None:
         """Have it do nothing more, with all its connections open."""
@@ -64,7 +60,7 @@ class NATSServer:
     def stop(self) -> None:
         """Kill it."""
         self._process.kill()
-        self._process.communicate(timeout=PATIENCE)
+        self._process.wait(PATIENCE)
 
 
 class BridgeProcess(Relay):

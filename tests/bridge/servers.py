@@ -4,7 +4,6 @@ import asyncio
 import base64
 import json
 import os
-import subprocess
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -40,10 +39,7 @@ class NATS(NATSServer):
             lines.append(f'jetstream {{ store_dir: "{self._directory / "jetstream"}" }}')
         file = self._directory / "nats.conf"
         file.write_text("\n".join(lines))
-        self._process = subprocess.Popen(
-            [self._program, "--config", str(file)], stderr=subprocess.PIPE, text=True
-        )
-        self.port = self._wait_for_port()
+        self._run("--config", str(file))
 
     def restart(self, config: str | None = None) -> None:
         """Kill it, and start it again with what it has stored."""

@@ -123,6 +123,29 @@ def test_what_was_sent_while_there_was_no_bridge(
     asyncio.run(go())
 
 
+def test_a_state_that_has_gone(
+    tmp_path: Path, relays: tuple[Path, Path], nats_url: str, names: dict[str, str]
+) -> None:
+    """The stream knows what has crossed, and NATS what has come."""
+
+    async def go() -> None:
+        one, two, three = messages(20, 5), messages(21, 10), messages(22, 2)
+        async with Pair(tmp_path, relays, nats_url, **names) as pair:
+            await pair.ready()
+            since = pair.since[1]
+            send(relays[0], *one)
+            await pair.arrived(one, one)
+            await pair.idle()
+        send(relays[0], *two)
+        for name in "ab":
+            (tmp_path / f"{name}.state").unlink()
+        async with Pair(tmp_path, relays, nats_url, **names) as pair:
+            send(relays[0], *three)
+            await arrived(relays[1], since, one + two + three)
+
+    asyncio.run(go())
+
+
 def test_a_first_start_takes_nothing_old(
     tmp_path: Path, relays: tuple[Path, Path], nats_url: str, names: dict[str, str]
 ) -> None:
@@ -150,7 +173,7 @@ def test_nats_is_down_at_the_start(
         async def go() -> None:
             async with Pair(tmp_path, relays, nats_server.url, **names) as pair:
                 await until(lambda: "no NATS: " in str(pair.a.trouble))
-                await until(lambda: bool(pair.a.file.state.outward and pair.b.file.state.outward))
+                await until(lambda: bool(pair.a.file.state.first and pair.b.file.state.first))
                 one = messages(20, 100)
                 send(relays[0], *one)
                 nats_server.start()
@@ -333,6 +356,48 @@ def test_a_state_that_cannot_be_kept(
             await arrived(relays[1], pair.since[1], two + one)
 
     asyncio.run(go())
+
+
+def test_a_stream_that_has_lost_its_end(
+    tmp_path: Path, relays: tuple[Path, Path], names: dict[str, str]
+) -> None:
+    """What comes to have the lost sequences is new."""
+    (tmp_path / "n").mkdir()
+    store, backup = tmp_path / "n" / "jetstream", tmp_path / "backup"
+    one, two, three = messages(20, 3), messages(21, 9), messages(22, 12)
+    since = head(relays[1])
+    with NATS(tmp_path / "n") as nats_server:
+
+        async def send_singly(sent: list[bytes]) -> None:
+            async with a_bridge(tmp_path, relays[0], nats_server.url, "a", **names) as a:
+                await until(lambda: a.trouble is None)
+                for number, each in enumerate(sent, 1):
+                    send(relays[0], each)
+                    await until(lambda number=number: a.account.outward.messages == number)
+
+        async def take(expected: list[bytes]) -> None:
+            async with a_bridge(tmp_path, relays[1], nats_server.url, "b", **names) as b:
+                await arrived(relays[1], since, expected)
+                await until(lambda: b.file.state.done == b.file.state.sending)
+
+        async def go() -> None:
+            async with a_bridge(tmp_path, relays[1], nats_server.url, "b", **names) as b:
+                await until(lambda: b.trouble is None)
+            await send_singly(one)
+            await take(one)
+            nats_server.stop()
+            shutil.copytree(store, backup)
+            nats_server.start()
+            await send_singly(two)
+            await take(one + two)
+            nats_server.stop()
+            shutil.rmtree(store)
+            backup.rename(store)
+            nats_server.start()
+            await send_singly(three)
+            await take(one + two + three)
+
+        asyncio.run(go())
 
 
 class Replaced:
@@ -533,7 +598,7 @@ def wait_for(relay: Path, since: Any, number: int) -> None:
         with suppress(NoRelayError):
             if len(journal(relay, since)) >= number:
                 return
-        time.sleep(0.1)
+        time.sleep(0.3)
 
 
 class TestItEndsSoon:

@@ -56,8 +56,8 @@ async def a_place(directory: Path, url: str) -> AsyncIterator[Place]:
 @asynccontextmanager
 async def running(consumer: Consumer, begin: int) -> AsyncIterator["asyncio.Task[None]"]:
     """Run a consumer; it need not last as long as this."""
-    task = asyncio.ensure_future(consumer.run(begin))
-    await asyncio.sleep(0)  # it has begun then, and what was there before is gone
+    await consumer.begin(begin)
+    task = asyncio.ensure_future(consumer.run())
     try:
         yield task
     finally:
@@ -202,7 +202,7 @@ def test_there_is_no_stream(tmp_path: Path, nats_url: str) -> None:
             consumer = place.consumer()
             assert await consumer.acknowledged() is None
             with pytest.raises(nats.js.errors.NotFoundError):
-                await consumer.run(1)
+                await consumer.begin(1)
 
     asyncio.run(go())
 
@@ -255,7 +255,7 @@ def test_a_server_that_knows_one_subject_only(
     async def go() -> None:
         async with a_place(tmp_path, nats_url) as place:
             with pytest.raises(RestartError, match=r"too old to choose C\d+.a, C\d+.b: 2.10 is"):
-                await place.consumer("a", "b").run(1)
+                await place.consumer("a", "b").begin(1)
             consumer = place.consumer("b")
             async with running(consumer, 1):
                 await place.put(b"b", subject="b")

@@ -47,6 +47,9 @@ def test_unknown_shell():
         ("signal-relay doctor --js", {"--json"}),
         ("signal-relay doctor --journal-s", {"--journal-size"}),
         ("signal-relay config --validate s", {"strict"}),
+        ("signal-relay br", {"bridge"}),
+        ("signal-relay bridge --take-f", {"--take-from"}),
+        ("signal-relay bridge --replicas 3", {"3"}),
     ],
 )
 def test_completes(words, offered):
