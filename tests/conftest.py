@@ -14,12 +14,14 @@ settings.load_profile("signal-relay")
 
 PROCESSES = "runs commands: what they have of compiled parts is tested in protocol_v2 and client"
 ONE_BUILD = {
+    "bridge": "joins relays: what it has of compiled parts is tested in protocol_v2 and client",
     "browser": "looks at the page: what a relay serves is tested in web",
     "test_benchmarks.py": "measures both builds by itself",
     "test_etc.py": "asks Prometheus: what a relay shows is tested in web and hub",
     "test_etc_units.py": "asks systemd, logrotate: how a relay starts is tested in test_process",
     "test_install.py": "installs with a compiler and without",
     "cli/bench/test_command.py": PROCESSES,
+    "cli/bridge": "looks at both ends of a bridge",
     "cli/replay/test_command.py": PROCESSES,
     "cli/test_completion.py": PROCESSES,
     "cli/test_main.py": PROCESSES,

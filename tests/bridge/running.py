@@ -1,5 +1,6 @@
 """Real processes around a bridge: a NATS server with JetStream, and the bridge itself."""
 
+import os
 import re
 import signal
 import subprocess
@@ -56,6 +57,7 @@ class NATSServer:
     def freeze(self) -> None:
         """Have it do nothing more, with all its connections open."""
         self._process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, self._process.pid, os.WSTOPPED | os.WNOWAIT)
 
     def stop(self) -> None:
         """Kill it."""

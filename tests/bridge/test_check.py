@@ -32,7 +32,7 @@ NOBODY = "nats://127.0.0.1:1"
 def ours(directory: Path, url: Any, **options: Any) -> BridgeSettings:
     """Return settings with a stream and a subject that no other test has."""
     number = next(NUMBERS)
-    given = {"nats": url, "stream": f"C{number}", "subject": f"c{number}", **options}
+    given = {"nats": url, "stream": f"L{number}", "subject": f"l{number}", **options}
     return settings(directory, **given)
 
 
