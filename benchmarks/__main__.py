@@ -23,7 +23,7 @@ from benchmarks.summary import JOURNAL, OURS, Check, Row, summarise
 from benchmarks.systems import SYSTEMS, System
 
 ROUNDS = 9
-"""As many as fit in some twenty minutes. Many short rounds tell more than a few long ones: what
+"""As many as fit in half an hour. Many short rounds tell more than a few long ones: what
 differs most is where the kernel happens to put the processes."""
 SYSTEM_KEYS = tuple(kind.key for kind in SYSTEMS)
 LOAD_KEYS = tuple(load.key for load in LOADS)
@@ -38,14 +38,15 @@ ROUGH = Path(__file__).parents[1] / "build" / "benchmark"
 VERDICT = {True: "met", False: "[red]not met[/]", None: ""}
 EPILOG = """\b
 Examples:
-  script/benchmark                               all of it, some twenty minutes
+  script/benchmark                               all of it, some half an hour
   script/benchmark --quick                       whether it works; figures are rough
   script/benchmark --systems relay,floor --loads through-3
   script/benchmark --loads replay,cold           only what these ask of the journal
   script/benchmark --loads browsers              only what those at the side port do to others
   script/benchmark --loads handshakes            only what those at a TLS port do to others
+  script/benchmark --loads bridges               only what goes to another host, and what that costs
 
-Directories are made in TMPDIR, /var/tmp if it is not set: 4 GB on a disk are needed.
+Directories are made in TMPDIR, /var/tmp if it is not set: 6 GB on a disk are needed.
 """
 
 

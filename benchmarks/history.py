@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks import browsers, handshakes, parts
+from benchmarks import bridged, browsers, handshakes, parts
 from benchmarks.loads import Figure
 from benchmarks.measure import MeasurementError
 from benchmarks.parts import PACED, THROUGH, Figures
@@ -41,6 +41,7 @@ PARTS = (
     Part("stores", "others that keep messages", parts.measure_stores, parts.judge_stores),
     Part("browsers", "browsers", browsers.measure_browsers, browsers.judge_browsers),
     Part("handshakes", "TLS", handshakes.measure_handshakes, handshakes.judge_handshakes),
+    Part("bridges", "bridges", bridged.measure_bridge, bridged.judge_bridge),
 )
 
 
