@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from alphapulse_relay.bridge.envelope import Envelope, EnvelopeError, Place
 from alphapulse_relay.bridge.split import OrderError, Part, merge, messages_of
 from alphapulse_relay.protocol_v2.errors import WireError
-from alphapulse_relay.protocol_v2.framing import MAX_MESSAGE, RunReader
+from alphapulse_relay.protocol_v2.framing import RunReader
 
 LARGEST = 64 << 20
 """Bytes of a run that may come in parts: as large as a NATS message may be made. Bridges send less
@@ -134,7 +134,7 @@ def check_run(data: bytes) -> None:
     """Raise :class:`EnvelopeError` for what is not whole messages that a relay may be sent."""
     whole = 0
     try:
-        for run, messages in RunReader(max(len(data), MAX_MESSAGE)).feed(data):
+        for run, messages in RunReader(LARGEST).feed(data):
             if not messages:
                 raise EnvelopeError(f"what is at byte {whole} is control")
             whole += len(run)

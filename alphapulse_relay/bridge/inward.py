@@ -210,8 +210,9 @@ class Inward:
 
     async def _send(self, data: bytes) -> None:
         """Publish a run so that it can be told when it is acknowledged."""
-        last = Header.unpack(data, walk(data, len(data) - 1)[0])
-        if ends_uniquely(data, last):
+        begin, _ = walk(data, len(data) - 1)
+        last = Header.unpack(data, begin)
+        if begin == 0 or ends_uniquely(data, last):
             await self._link.publish(data, last)
             return
         for message in split(data):

@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 from alphapulse_relay.protocol_v2 import tlv
@@ -311,6 +311,11 @@ class MessageReader:
             raise self._broken
 
 
+@cache
+def _run_rules(max_message: int) -> Rules:
+    return Rules(level=Level.FRAMING, max_message=max_message, aside=True)
+
+
 class RunReader:
     """Cuts a byte stream into runs: for who passes on many messages, and looks into none.
 
@@ -322,7 +327,7 @@ class RunReader:
     """
 
     def __init__(self, max_message: int) -> None:
-        self._rules = Rules(level=Level.FRAMING, max_message=max_message, aside=True)
+        self._rules = _run_rules(max_message)
         self._pending = bytearray()
         self._wanted = HEADER_SIZE
 

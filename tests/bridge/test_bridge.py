@@ -1,7 +1,6 @@
 """Two real relays, a real NATS server and bridges between them: everything once and in order."""
 
 import asyncio
-import json
 import shutil
 import signal
 import time
@@ -18,6 +17,7 @@ from alphapulse_relay.bridge import bridge as module
 from alphapulse_relay.bridge import outward, server
 from alphapulse_relay.bridge.account import Loss
 from alphapulse_relay.bridge.bridge import asked_of, together
+from alphapulse_relay.bridge.state import StateFile
 from alphapulse_relay.client.blocking import Client as Publisher
 from alphapulse_relay.client.errors import NoRelayError
 from tests.bridge.bridges import settings
@@ -344,15 +344,15 @@ def test_a_state_that_cannot_be_kept(
     async def go() -> None:
         async with Pair(tmp_path, relays, nats_url, **names) as pair:
             await pair.ready()
-            in_the_way = tmp_path / "b.state.new"
-            in_the_way.mkdir()
+            kept = (tmp_path / "b.state").rename(tmp_path / "kept")
+            (tmp_path / "b.state").symlink_to("/dev/full")
             one, two = messages(20, 10), messages(21, 10)
             send(relays[0], *one)
             await until(lambda: "b.state cannot be written" in str(pair.b.trouble))
             send(relays[1], *two)
             await arrived(relays[0], pair.since[0], one + two)
             assert journal(relays[1], pair.since[1]) == two
-            in_the_way.rmdir()
+            kept.rename(tmp_path / "b.state")
             await arrived(relays[1], pair.since[1], two + one)
 
     asyncio.run(go())
@@ -534,7 +534,7 @@ class Storm:
         states = [self.directory / name / f"bridge-{name}.state" for name in "ab"]
         deadline = time.monotonic() + 30
         while time.monotonic() < deadline:
-            if all(path.exists() and json.loads(path.read_text())["created"] for path in states):
+            if all(map(has_a_stream, states)):
                 return
             time.sleep(0.05)
         raise AssertionError("the bridges never came to the stream")
@@ -544,6 +544,12 @@ class Storm:
 
     def kill_relay(self, number: int) -> None:
         again(self.relays[number])
+
+
+def has_a_stream(path: Path) -> bool:
+    file = StateFile(path)
+    file.load()
+    return file.state.created != ""
 
 
 def again(program: Relay) -> None:

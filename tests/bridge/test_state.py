@@ -2,12 +2,14 @@
 
 import json
 import os
+import random
+import zlib
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from alphapulse_relay.bridge.state import State, StateError, StateFile
+from alphapulse_relay.bridge.state import PAGE, State, StateError, StateFile
 
 STATE = State("1:2:3:4", "1:1:0:4", "then", 5, 5.5, 6, 7, 8, {"third": 4}, {"other": "a:1:0:0"})
 
@@ -25,6 +27,45 @@ def test_what_is_kept_is_found(tmp_path: Path) -> None:
     file.save()
     assert loaded(tmp_path / "state").state == STATE
     assert os.listdir(tmp_path) == ["state"]
+
+
+def test_it_is_kept_again_and_again(tmp_path: Path) -> None:
+    """Also when there are more relays than there was room for."""
+    path, file = tmp_path / "state", loaded(tmp_path / "state")
+    for number in range(300):
+        file.state.done = number
+        file.state.ends[f"relay-{number}"] = "1:2:3:4"
+        file.save()
+        assert loaded(path).state == file.state
+        if number % 50 == 0:
+            file = loaded(path)
+    assert path.stat().st_size > 2 * PAGE
+
+
+def test_it_is_torn_anywhere(tmp_path: Path) -> None:
+    """The one before it is found then: both are there at any time."""
+    path, file = tmp_path / "state", loaded(tmp_path / "state")
+    for number in range(1, 5):
+        file.state.done = number
+        file.save()
+        before = path.read_bytes()
+        file.state.done = number + 1
+        file.save()
+        after = path.read_bytes()
+        pairs = enumerate(zip(before, after, strict=True))
+        cut = random.Random(number).choice([n for n, (one, other) in pairs if one != other])
+        path.write_bytes(after[:cut] + before[cut:])
+        assert loaded(path).state.done in (number, number + 1)
+        path.write_bytes(after)
+
+
+def test_it_is_moved_away(tmp_path: Path) -> None:
+    path, file = tmp_path / "state", loaded(tmp_path / "state")
+    file.save()
+    path.unlink()
+    file.state.done = 5
+    file.save()
+    assert loaded(path).state.done == 5
 
 
 def test_when_it_was_saved_before_this_process(tmp_path: Path) -> None:
@@ -56,7 +97,8 @@ def test_when_it_was_saved_before_this_process(tmp_path: Path) -> None:
 )
 def test_what_is_no_state(tmp_path: Path, changed: dict[str, Any]) -> None:
     path = tmp_path / "state"
-    path.write_text(json.dumps(vars(STATE) | changed))
+    text = json.dumps({"number": 1, **vars(STATE), **changed}).encode().ljust(PAGE - 9)
+    path.write_bytes(text + b"%08x\n" % zlib.crc32(text) + b" " * PAGE)
     with pytest.raises(StateError, match="is not a bridge's state: move it away"):
         loaded(path)
 
@@ -84,8 +126,9 @@ def test_a_file_that_cannot_be_written(tmp_path: Path) -> None:
     path = tmp_path / "state"
     file = loaded(path)
     file.save()
-    (tmp_path / "state.new").mkdir()
+    path.rename(tmp_path / "kept")
+    path.symlink_to("/dev/full")
     file.state = STATE
-    with pytest.raises(StateError, match="cannot be written: Is a directory"):
+    with pytest.raises(StateError, match="cannot be written: No space left on device"):
         file.save()
-    assert loaded(path).state == State()
+    assert loaded(tmp_path / "kept").state == State()
