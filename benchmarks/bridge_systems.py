@@ -42,16 +42,21 @@ class Hub(Nats):
 
 
 class Bridge(System):
-    """The bridge of a relay, under a name of its own in the stream, which it makes."""
+    """The bridge of a relay, under a name of its own in the stream, which it makes.
+
+    It takes what the ``other`` relay sends, as two hosts would have it: what is its own need not
+    come back.
+    """
 
     label = "bridge"
 
-    def __init__(self, directory: Path, relay: System, hub: Hub, name: str) -> None:
+    def __init__(self, directory: Path, relay: System, hub: Hub, name: str, other: str) -> None:
         self.key = f"bridge-{name}"
         super().__init__(directory)
         self._relay = relay
         self._hub = hub
         self._name = name
+        self._other = other
 
     def missing(self) -> str | None:
         return None if importlib.util.find_spec("nats") else BRIDGE_MISSING
@@ -59,7 +64,7 @@ class Bridge(System):
     def command(self) -> Sequence[str | Path]:
         ends = ("--relay", self._relay.directory / "socket", "--nats", self._hub.url)
         state = ("--state", self.directory / "state", "--web", "none")
-        name = ("--name", self._name, "--create-stream")
+        name = ("--name", self._name, "--take-from", self._other, "--create-stream")
         bridge = ("-n", "--pidfile=", "signal-relay-bridge", *ends, *state, *name)
         return sys.executable, "-c", TWISTD, *bridge
 
@@ -95,8 +100,8 @@ class Joined(System):
         self.hub = Hub(self.directory)
         self.near = JournalRelay(self.directory / "a", scale)
         self.far = JournalRelay(self.directory / "b", scale)
-        self.near_bridge = Bridge(self.directory, self.near, self.hub, "a")
-        self.far_bridge = Bridge(self.directory, self.far, self.hub, "b")
+        self.near_bridge = Bridge(self.directory, self.near, self.hub, "a", "b")
+        self.far_bridge = Bridge(self.directory, self.far, self.hub, "b", "a")
 
     def missing(self) -> str | None:
         return self.hub.missing() or self.near_bridge.missing()

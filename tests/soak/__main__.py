@@ -242,13 +242,17 @@ def page(seconds: float, rate: int) -> None:
 @click.option("--messages", default=1_000_000, show_default=True, help="Of each relay.")
 @click.option("--rate", default=20_000.0, show_default=True, help="Messages a second, of each.")
 @click.option("--every", default=2.0, show_default=True, help="Seconds between two kills.")
+@click.option("--split-by-type", is_flag=True, help="Have the bridges do that.")
 @_seed
-def bridges(messages: int, rate: float, every: float, seed: int | None) -> None:
+def bridges(
+    messages: int, rate: float, every: float, split_by_type: bool, seed: int | None
+) -> None:
     """Kill relays, bridges and NATS servers while three relays publish to each other.
 
     Everything must arrive everywhere, once and in its relay's order.
     """
-    for line in chaos(messages, rate, every, _seeded(seed)):
+    options = ["--split-by-type"] if split_by_type else []
+    for line in chaos(messages, rate, every, _seeded(seed), options):
         click.echo(line)
 
 

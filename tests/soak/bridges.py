@@ -196,12 +196,18 @@ class Mesh:
         return found
 
 
-def chaos(count: int, rate: float, seconds_between: float, chance: random.Random) -> Iterable[str]:
+def chaos(
+    count: int,
+    rate: float,
+    seconds_between: float,
+    chance: random.Random,
+    bridge: Sequence[str] = (),
+) -> Iterable[str]:
     """Publish at each relay while all is killed, and see that everything arrives as it was there.
 
-    Yields lines on how it goes.
+    ``bridge`` are more options for the bridges. Yields lines on how it goes.
     """
-    with Mesh() as mesh:
+    with Mesh(bridge) as mesh:
         publishers = [Publisher(mesh.socket(name), SOURCES[name], count, rate) for name in NAMES]
         for publisher in publishers:
             publisher.start()
