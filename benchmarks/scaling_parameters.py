@@ -9,18 +9,15 @@ class Origin(StrEnum):
     """Where a figure is from."""
 
     MEASURED = "measured"
-    GUESS = "first guess"
     CHOICE = "choice"
 
 
 def measured(value: float, unit: str, what: str) -> Any:
-    """Return a field for what docs/performance.md tells; ``what`` says from which of its loads."""
+    """Return a field for what docs/performance.md tells, or ``benchmarks.bridge_costs``.
+
+    ``what`` says from which of the loads.
+    """
     return field(default=value, metadata={"unit": unit, "what": what, "origin": Origin.MEASURED})
-
-
-def guessed(value: float, unit: str, what: str) -> Any:
-    """Return a field for what has to be measured yet; ``what`` says how."""
-    return field(default=value, metadata={"unit": unit, "what": what, "origin": Origin.GUESS})
 
 
 def chosen(value: float, unit: str, what: str) -> Any:
@@ -51,41 +48,45 @@ class Parameters:
     relay_deliver_seconds_per_byte: float = measured(
         0.28e-9, "s/B", "CPU per delivery, 64 KiB per write, to 10"
     )
-    relay_ack_seconds: float = guessed(
-        150e-6, "s", "from a bridge's send to the Ack for it, less the CPU of both"
+    relay_ack_seconds: float = measured(
+        130e-6, "s", "from a bridge's send to the Ack for it, less the CPU of both"
     )
 
-    bridge_outward_seconds_per_run: float = guessed(
-        300e-6, "s", "CPU of a bridge for a run of one message outward"
+    bridge_outward_seconds_per_run: float = measured(
+        340e-6, "s", "CPU of a bridge for a run of one message outward"
     )
-    bridge_outward_seconds_per_byte: float = guessed(
-        2e-9, "s/B", "CPU of a bridge outward per byte of large runs"
+    bridge_outward_seconds_per_byte: float = measured(
+        1.9e-9, "s/B", "CPU of a bridge outward per byte of large runs"
     )
-    bridge_inward_seconds_per_batch: float = guessed(
-        400e-6, "s", "CPU of a bridge inward for a run of one message, less what a run takes"
+    bridge_inward_seconds_per_batch: float = measured(
+        410e-6, "s", "CPU of a bridge inward for a run of one message, less what a run takes"
     )
-    bridge_inward_seconds_per_run: float = guessed(
-        80e-6, "s", "CPU of a bridge inward per run of one message, where many wait"
+    bridge_inward_seconds_per_run: float = measured(
+        46e-6, "s", "CPU of a bridge inward per run of one message, where many wait"
     )
-    bridge_inward_seconds_per_byte: float = guessed(
-        2e-9, "s/B", "CPU of a bridge inward per byte of large runs"
+    bridge_inward_seconds_per_byte: float = measured(
+        2.4e-9, "s/B", "CPU of a bridge inward per byte of large runs"
     )
 
     batch_bytes: float = chosen(4 * 2**20, "B", "most that a bridge sends its relay at once")
-    run_header_bytes: float = guessed(350, "B", "a message's size in the stream, less the run")
+    run_header_bytes: float = measured(360, "B", "a message's size in the stream, less the run")
     max_payload_bytes: float = chosen(2**20, "B", "largest message of the servers: their default")
-    publish_round_trip_seconds: float = guessed(
-        600e-6, "s", "from publish to acknowledgement in one LAN, less the bridge's CPU"
+    publish_round_trip_seconds: float = measured(
+        290e-6,
+        "s",
+        "from publish to acknowledgement less the bridge's CPU, and a round trip of the LAN",
     )
     replicas: int = chosen(3, "", "servers that hold each stream")
-    nats_store_seconds_per_run: float = guessed(
+    nats_store_seconds_per_run: float = measured(
         10e-6, "s", "CPU of a server per message stored; a stream's leader stores one at a time"
     )
-    nats_store_seconds_per_byte: float = guessed(2e-9, "s/B", "the same per byte of large runs")
-    nats_deliver_seconds_per_run: float = guessed(
+    nats_store_seconds_per_byte: float = measured(2.0e-9, "s/B", "the same per byte of large runs")
+    nats_deliver_seconds_per_run: float = measured(
         10e-6, "s", "CPU of a server per message delivered"
     )
-    nats_deliver_seconds_per_byte: float = guessed(1e-9, "s/B", "the same per byte of large runs")
+    nats_deliver_seconds_per_byte: float = measured(
+        0.5e-9, "s/B", "the same per byte of large runs"
+    )
     nats_cores: float = chosen(8, "", "cores of a NATS server")
 
     lan_bytes_per_second: float = chosen(1.25e9, "B/s", "link of a host, or of a server: 10 Gbit/s")
