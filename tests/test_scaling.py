@@ -245,8 +245,8 @@ def test_the_search_for_the_most_hosts_ends() -> None:
 
 
 def test_a_series_ends_with_the_first_that_does_not_fit() -> None:
-    found = series(MESH, (2, 32, 512, 2_048), 100, P, SEED)
-    assert [result.scenario.hosts for result in found] == [2, 32, 512]
+    found = series(MESH, (2, 32, 2_048, 8_192), 100, P, SEED)
+    assert [result.scenario.hosts for result in found] == [2, 32, 2_048]
     assert [result.lag is None for result in found] == [False, False, True]
 
 
@@ -260,7 +260,7 @@ def test_a_series_of_sites_begins_with_the_second_site() -> None:
 
 @pytest.fixture
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scaling, "HOSTS", (2, 64, 4_096))
+    monkeypatch.setattr(scaling, "HOSTS", (2, 64, 8_192))
     monkeypatch.setattr(scaling, "RATES", (10,))
     monkeypatch.setattr(scaling, "LOOKED_AT", (10,))
     monkeypatch.setattr(scaling, "PEERS", (1,))
@@ -284,7 +284,7 @@ def test_the_command_writes_the_same_page_again(
     assert f"written: {first / 'scaling.md'}" in run("--output", str(first))
     run("--output", str(second))
     page = (first / "scaling.md").read_text()
-    assert "| one cluster | 10 | 4,096 | - | - |" in page
+    assert "| one cluster | 10 | 8,192 | - | - |" in page
     assert "**full**: bridge inward" in page
     assert (second / "scaling.md").read_text() == page
 
