@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from alphapulse_relay.cli.relay_options import Flags, RelayCommand, forgiving_settings
+from alphapulse_relay.cli.relay_options import RelayCommand, forgiving_settings
+from alphapulse_relay.cli.table_command import Flags
 from alphapulse_relay.cli.words import examples, printable, say, standard_output
 
 if TYPE_CHECKING:

@@ -7,7 +7,8 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from alphapulse_relay.cli.relay_options import Flags, RelayCommand, forgiving_settings
+from alphapulse_relay.cli.relay_options import RelayCommand, forgiving_settings
+from alphapulse_relay.cli.table_command import Flags
 from alphapulse_relay.option_table import OPTIONS
 from alphapulse_relay.options import settings_from
 

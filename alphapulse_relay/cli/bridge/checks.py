@@ -10,11 +10,10 @@ from alphapulse_relay.bridge.option_table import BRIDGE
 from alphapulse_relay.bridge.options import settings_from
 from alphapulse_relay.bridge.state import State
 from alphapulse_relay.cli.board import duration
-from alphapulse_relay.cli.bridge import nats, relay
+from alphapulse_relay.cli.bridge import inward, nats, relay
 from alphapulse_relay.cli.bridge.ends import Ends
-from alphapulse_relay.cli.doctor.checks import Result
-from alphapulse_relay.cli.doctor.finding import Finding, note, ok, wrong
-from alphapulse_relay.cli.relay_options import Flags
+from alphapulse_relay.cli.findings import Finding, Result, note, ok, wrong
+from alphapulse_relay.cli.table_command import Flags
 from alphapulse_relay.cli.words import Failure, printable
 from alphapulse_relay.option_sources import OptionError, config_path
 
@@ -72,7 +71,7 @@ CHECKS: tuple[tuple[str, Callable[[Ends], Iterator[Finding]]], ...] = (
     ("name", nats.check_name),
     ("outward", relay.check_outward),
     ("relays", nats.check_relays),
-    ("inward", nats.check_inward),
+    ("inward", inward.check_inward),
 )
 
 

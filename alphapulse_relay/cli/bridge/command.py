@@ -5,52 +5,36 @@ Behind what it imports when it runs is Twisted, and the client of NATS if that i
 
 from __future__ import annotations
 
-import json
 import os
-from functools import cache
+from typing import TYPE_CHECKING
 
 import click
 
-from alphapulse_relay.cli.doctor.command import WRONG_STATUS, _document, _show
-from alphapulse_relay.cli.doctor.finding import Verdict
-from alphapulse_relay.cli.relay_options import Flags, _as_flag, _name, _parameter
-from alphapulse_relay.cli.words import examples, standard_output
+from alphapulse_relay.cli.findings import report
+from alphapulse_relay.cli.table_command import Flags, TableCommand
+from alphapulse_relay.cli.words import examples
+
+if TYPE_CHECKING:
+    from alphapulse_relay.option_table import Table
 
 _START = 'give --check: the bridge itself is started with "twistd -n signal-relay-bridge".'
 
 
-class BridgeCommand(click.Command):
-    """A command that takes all of the bridge's options besides its own, as ``flags``."""
+class BridgeCommand(TableCommand):
+    """A command that takes all of the bridge's options."""
 
-    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
-        """Return its own options, then the bridge's."""
-        return [*super().get_params(ctx), *_parameters()]
+    def table(self) -> Table:
+        """Load them."""
+        from alphapulse_relay.bridge.option_table import BRIDGE  # noqa: PLC0415
 
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Read the arguments."""
-        rest = super().parse_args(ctx, args)
-        values = {_name(each): ctx.params.pop(str(each.name)) for each in _parameters()}
-        ctx.params["flags"] = {
-            name: _as_flag(value)
-            for name, value in values.items()
-            if value not in {None, (), False}
-        }
-        return rest
-
-
-@cache
-def _parameters() -> tuple[click.Option, ...]:
-    from alphapulse_relay.bridge.option_table import BRIDGE  # noqa: PLC0415
-    from alphapulse_relay.option_table import CONFIG  # noqa: PLC0415
-
-    return tuple(map(_parameter, (CONFIG, *BRIDGE.options)))
+        return BRIDGE
 
 
 @click.command(
     cls=BridgeCommand,
     epilog=examples(
         "signal-relay bridge --check --nats nats://nats1:4222 --name desk1",
-        "sudo -u signal-relay signal-relay bridge --check --config signal-relay-bridge.toml",
+        "sudo -u signal-relay-bridge signal-relay bridge --check --config bridge.toml",
         "signal-relay bridge --check --json | jq '.findings[] | select(.verdict == \"wrong\")'",
     ),
 )
@@ -73,11 +57,4 @@ def bridge(ctx: click.Context, flags: Flags, check: bool, as_json: bool) -> None
         raise click.UsageError(_START)
     from alphapulse_relay.cli.bridge.checks import examine  # noqa: PLC0415
 
-    out = standard_output()
-    results = list(examine(flags, os.environ))
-    if as_json:
-        click.echo(json.dumps(_document(results), indent=2), file=out)
-    else:
-        _show(results, out)
-    if any(each.finding.verdict is Verdict.WRONG for each in results):
-        ctx.exit(WRONG_STATUS)
+    ctx.exit(report(list(examine(flags, os.environ)), as_json=as_json))

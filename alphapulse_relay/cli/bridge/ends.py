@@ -27,6 +27,8 @@ from alphapulse_relay.client.errors import ClientError, RelayError
 from alphapulse_relay.protocol_v2.control import ErrorCode, Start, Subscribe, Wish
 
 if TYPE_CHECKING:
+    from nats.js.api import StreamInfo
+
     from alphapulse_relay.bridge.check import View
 
 ANSWER_SECONDS = 10.0
@@ -124,6 +126,15 @@ class Ends:
             return asyncio.run(look(self.settings))
         except OSError as error:
             return Failure(error.strerror or str(error))
+
+    def same_until(self, info: StreamInfo, sequence: int, stored: float) -> int:
+        """Return up to which sequence the stream is what it was: see :meth:`Stream.same_until`.
+
+        Raises :class:`Failure`.
+        """
+        from alphapulse_relay.cli.bridge.past import same_until  # noqa: PLC0415
+
+        return same_until(self.settings, info, sequence, stored)
 
 
 def _receive(connection: socket.socket) -> bytes:

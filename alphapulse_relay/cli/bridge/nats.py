@@ -1,4 +1,4 @@
-"""The end at NATS: its servers, the stream, and what of it would come here."""
+"""The end at NATS: its servers, the stream, and whose messages are in it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from alphapulse_relay.bridge.envelope import relay_of
 from alphapulse_relay.bridge.state import StateFile
 from alphapulse_relay.cli.board import duration, size
 from alphapulse_relay.cli.bridge.ends import Ends
-from alphapulse_relay.cli.doctor.finding import Finding, note, ok, wrong
+from alphapulse_relay.cli.findings import Finding, note, ok, wrong
 from alphapulse_relay.cli.numbers import counted
 from alphapulse_relay.cli.words import Failure, printable
 
@@ -28,7 +28,6 @@ NEARLY_FULL = 0.9
 _OWN_HOST = ("127.", "localhost", "::1")
 _UP = "see whether it runs, listens there, and knows who we are: --nats, --credentials, --tls-ca, …"
 _ALLOW = "enable JetStream on the servers, and allow the user $JS.API.>, $JS.ACK.> and _INBOX.>"
-_KEEP = "the stream keeps too little: give it more room (nats stream edit), or start bridges sooner"
 
 
 def _view(ends: Ends) -> View | None:
@@ -37,7 +36,8 @@ def _view(ends: Ends) -> View | None:
     return None if view is None or isinstance(view, Failure) or not view.is_reached else view
 
 
-def _stream(ends: Ends) -> StreamView | None:
+def stream_of(ends: Ends) -> StreamView | None:
+    """Return the stream, None if there is none or it is not known."""
     view = _view(ends)
     return None if view is None else view.stream
 
@@ -136,7 +136,7 @@ def _absent(ends: Ends, view: View) -> Finding:
 
 def check_room(ends: Ends) -> Iterator[Finding]:
     """How full the stream is, and how far back it goes."""
-    stream = _stream(ends)
+    stream = stream_of(ends)
     if stream is None:
         return
     state, config = stream.info.state, stream.info.config
@@ -155,7 +155,7 @@ def check_room(ends: Ends) -> Iterator[Finding]:
 
 def check_name(ends: Ends) -> Iterator[Finding]:
     """Whether what is in the stream under this relay's name is of this relay."""
-    stream, name = _stream(ends), ends.settings.name
+    stream, name = stream_of(ends), ends.settings.name
     if stream is None:
         return
     if stream.stranger is not None:
@@ -187,7 +187,7 @@ def _whose(ends: Ends, sequence: int, epoch: int, here: int) -> Finding:
 
 def check_relays(ends: Ends) -> Iterator[Finding]:
     """Whose messages are in the stream, and which of them would come here."""
-    stream, ours = _stream(ends), ends.settings
+    stream, ours = stream_of(ends), ends.settings
     if stream is None:
         return
     found, coming = Counter[str](), Counter[str]()
@@ -224,56 +224,3 @@ def _listed(relays: Counter[str]) -> str:
 def _some(names: list[str]) -> str:
     more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
     return printable(", ".join(names[:NAMED])) + more
-
-
-def check_inward(ends: Ends) -> Iterator[Finding]:
-    """From where on the stream's messages would come here."""
-    stream = _stream(ends)
-    if stream is None or isinstance(ends.file, Failure):
-        return
-    consumer, last = stream.consumer, stream.info.state.last_seq
-    done, is_known = _done(ends.file, stream)
-    if not is_known:
-        yield ok(f"a first start: what comes behind message {done}, the last now, would come here")
-        return
-    if done > last:
-        yield note(
-            f"message {done} has come here, and the stream ends at {last}: it lost its end, and "
-            "what has come into it since would come here"
-        )
-        return
-    if consumer is None:
-        most = max(last - done, 0)
-        yield ok(f"would go on behind message {done}, {most:,} before the last: no consumer yet")
-    else:
-        pending = (consumer.num_pending or 0) + (consumer.num_ack_pending or 0)
-        runs = ", and a bridge asks for more just now" if consumer.num_waiting else ""
-        yield ok(
-            f"would go on behind message {done}: {counted(pending, 'NATS message', ',')} to come "
-            f"for consumer {consumer.name}{runs}"
-        )
-    first = stream.info.state.first_seq
-    if done + 1 < first:
-        yield note(
-            f"messages {done + 1} to {first - 1} are not in the stream any more: what of them was "
-            "for this relay, and was not taken, does not come (stream_gap)",
-            _KEEP,
-        )
-
-
-def _done(file: StateFile, stream: StreamView) -> tuple[int, bool]:
-    """Return up to which message nothing is taken, and whether a bridge was here before.
-
-    As a bridge has it when it starts (:meth:`Bridge._go_inward`).
-    """
-    info, state = stream.info, file.state
-    floor = stream.consumer.ack_floor if stream.consumer else None
-    acknowledged = floor.stream_seq if floor else 0
-    if state.created == str(info.created):
-        return max(state.done, acknowledged), True
-    if stream.consumer is not None:
-        return acknowledged, True
-    since = info.created.timestamp() if info.created else 0.0
-    if state.created and file.saved < since:
-        return 0, True
-    return info.state.last_seq, False

@@ -10,7 +10,7 @@ from alphapulse_relay.bridge.envelope import Place
 from alphapulse_relay.bridge.state import State
 from alphapulse_relay.cli.board import size
 from alphapulse_relay.cli.bridge.ends import Ends, Refusal
-from alphapulse_relay.cli.doctor.finding import Finding, note, ok, wrong
+from alphapulse_relay.cli.findings import Finding, note, ok, wrong
 from alphapulse_relay.cli.numbers import counted
 from alphapulse_relay.cli.words import Failure, printable
 from alphapulse_relay.client.bookmark import Bookmark

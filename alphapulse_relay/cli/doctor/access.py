@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from alphapulse_relay.cli.doctor import system
-from alphapulse_relay.cli.doctor.finding import Finding, note, ok
 from alphapulse_relay.cli.doctor.subject import Subject
+from alphapulse_relay.cli.findings import Finding, note, ok
 from alphapulse_relay.cli.numbers import counted
 from alphapulse_relay.cli.words import printable
 

@@ -1,7 +1,6 @@
 """The table of all checks, and how they are gone through."""
 
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
 
 import click
 
@@ -15,18 +14,11 @@ from alphapulse_relay.cli.doctor import (
     relay,
     sockets,
 )
-from alphapulse_relay.cli.doctor.finding import Finding, note
 from alphapulse_relay.cli.doctor.subject import Subject
+from alphapulse_relay.cli.findings import Finding, Result, note
 from alphapulse_relay.cli.words import printable
 
 Check = Callable[[Subject], Iterator[Finding]]
-
-
-class Result(NamedTuple):
-    """A finding, and the name of the check that has it."""
-
-    check: str
-    finding: Finding
 
 
 CHECKS: tuple[tuple[str, Check], ...] = (

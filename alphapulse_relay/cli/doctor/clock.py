@@ -5,8 +5,8 @@ import os
 import time
 from collections.abc import Iterator
 
-from alphapulse_relay.cli.doctor.finding import Finding, note, ok, wrong
 from alphapulse_relay.cli.doctor.subject import Subject
+from alphapulse_relay.cli.findings import Finding, note, ok, wrong
 from alphapulse_relay.protocol_v2.header import Header
 
 EARLIEST = 1_767_225_600

@@ -1,32 +1,19 @@
 """``signal-relay doctor``: looks at all that a relay needs, and says what is wrong with it.
 
-Knows how findings are shown; what is looked at, ``checks`` knows.
+Knows how a relay is named; what is looked at, ``checks`` knows.
 """
 
-import json
 import os
-from collections import Counter
-from collections.abc import Iterable
-from typing import TextIO
 
 import click
-from rich.console import Console
-from rich.text import Text
 
-from alphapulse_relay import __version__
-from alphapulse_relay.cli.doctor.checks import CHECKS, Result, examine
-from alphapulse_relay.cli.doctor.finding import Verdict
+from alphapulse_relay.cli.doctor.checks import examine
 from alphapulse_relay.cli.doctor.subject import Subject
-from alphapulse_relay.cli.numbers import counted
-from alphapulse_relay.cli.relay_options import Flags, RelayCommand, forgiving_settings
+from alphapulse_relay.cli.findings import report
+from alphapulse_relay.cli.relay_options import RelayCommand, forgiving_settings
 from alphapulse_relay.cli.snapshot import url_option
-from alphapulse_relay.cli.words import examples, standard_output
-
-WRONG_STATUS = 1
-"""Exit status where anything is wrong."""
-_STYLES = {Verdict.OK: "green", Verdict.NOTE: "yellow", Verdict.WRONG: "bold red"}
-_NAMES = max(len(name) for name, _ in CHECKS)
-_VERDICTS = max(map(len, Verdict))
+from alphapulse_relay.cli.table_command import Flags
+from alphapulse_relay.cli.words import examples
 
 
 @click.command(
@@ -50,14 +37,7 @@ def doctor(ctx: click.Context, flags: Flags, as_json: bool, url: str | None) -> 
 
     Exit status: 0 nothing is wrong, 1 something is, 2 wrong usage.
     """
-    out = standard_output()
-    results = list(examine(_subject(flags, url)))
-    if as_json:
-        click.echo(json.dumps(_document(results), indent=2), file=out)
-    else:
-        _show(results, out)
-    if any(each.finding.verdict is Verdict.WRONG for each in results):
-        ctx.exit(WRONG_STATUS)
+    ctx.exit(report(list(examine(_subject(flags, url))), as_json=as_json))
 
 
 def _subject(flags: Flags, url: str | None) -> Subject:
@@ -74,38 +54,3 @@ def _subject(flags: Flags, url: str | None) -> Subject:
         config=config_path(RELAY, flags, os.environ),
         url=url,
     )
-
-
-def _document(results: Iterable[Result]) -> dict[str, object]:
-    results = list(results)
-    return {
-        "version": __version__,
-        "counts": _counts(results),
-        "findings": [
-            {
-                "check": each.check,
-                "verdict": each.finding.verdict,
-                "what": each.finding.what,
-                "mend": each.finding.mend or None,
-            }
-            for each in results
-        ],
-    }
-
-
-def _counts(results: Iterable[Result]) -> dict[str, int]:
-    found = Counter(each.finding.verdict for each in results)
-    return {verdict: found[verdict] for verdict in Verdict}
-
-
-def _show(results: list[Result], out: TextIO) -> None:
-    console = Console(file=out, highlight=False, soft_wrap=True)
-    for check, finding in results:
-        verdict = (f"{finding.verdict:{_VERDICTS}}", _STYLES[finding.verdict])
-        line = Text.assemble(verdict, f"  {check:{_NAMES}}  {finding.what}")
-        if finding.mend:
-            line.append(f"\n{'':{_VERDICTS + _NAMES + 4}}{finding.mend}", "dim")
-        console.print(line)
-    counts = _counts(results)
-    notes = counted(counts[Verdict.NOTE], "note")
-    console.print(f"{counts[Verdict.WRONG]} wrong, {notes}, {counts[Verdict.OK]} in order")

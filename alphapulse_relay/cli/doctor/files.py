@@ -8,8 +8,8 @@ from pathlib import Path
 
 from alphapulse_relay.cli.doctor import system
 from alphapulse_relay.cli.doctor.endpoints import parts_of
-from alphapulse_relay.cli.doctor.finding import Finding, note, ok, wrong
 from alphapulse_relay.cli.doctor.subject import Subject
+from alphapulse_relay.cli.findings import Finding, note, ok, wrong
 from alphapulse_relay.cli.words import printable
 
 EXPIRES_SOON = timedelta(days=30)

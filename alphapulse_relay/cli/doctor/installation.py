@@ -6,8 +6,8 @@ import platform
 from collections.abc import Iterator
 
 from alphapulse_relay import __version__
-from alphapulse_relay.cli.doctor.finding import Finding, note, ok, wrong
 from alphapulse_relay.cli.doctor.subject import Subject
+from alphapulse_relay.cli.findings import Finding, note, ok, wrong
 from alphapulse_relay.protocol_v2.native import SWITCH, load
 
 COMPILED = ("alphapulse_relay.protocol_v2._scan", "alphapulse_relay.hub._fanout")

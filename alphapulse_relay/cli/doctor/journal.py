@@ -7,8 +7,8 @@ from pathlib import Path
 
 from alphapulse_relay.cli.board import size
 from alphapulse_relay.cli.doctor import system
-from alphapulse_relay.cli.doctor.finding import Finding, note, ok, wrong
 from alphapulse_relay.cli.doctor.subject import Subject
+from alphapulse_relay.cli.findings import Finding, note, ok, wrong
 from alphapulse_relay.cli.numbers import counted
 from alphapulse_relay.journal.format import LOCK_FILE, FormatError, data_size_of, index_size
 from alphapulse_relay.safe_path import existing, faults

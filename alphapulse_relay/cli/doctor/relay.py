@@ -7,9 +7,9 @@ from alphapulse_relay import __version__
 from alphapulse_relay.cli.board import size
 from alphapulse_relay.cli.doctor import system
 from alphapulse_relay.cli.doctor.causes import DROPPED, REFUSED
-from alphapulse_relay.cli.doctor.finding import Finding, note, ok, wrong
 from alphapulse_relay.cli.doctor.sockets import relay_options
 from alphapulse_relay.cli.doctor.subject import Subject
+from alphapulse_relay.cli.findings import Finding, note, ok, wrong
 from alphapulse_relay.cli.numbers import counted
 from alphapulse_relay.cli.snapshot import Silence
 from alphapulse_relay.cli.words import Failure, printable

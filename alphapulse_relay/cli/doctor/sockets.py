@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 from alphapulse_relay.cli.doctor import system
-from alphapulse_relay.cli.doctor.finding import Finding, note, ok, wrong
 from alphapulse_relay.cli.doctor.subject import Subject
+from alphapulse_relay.cli.findings import Finding, note, ok, wrong
 from alphapulse_relay.cli.words import printable
 from alphapulse_relay.safe_path import SUN_PATH_MAX, faults
 

@@ -12,7 +12,7 @@ pytest.importorskip("nats")
 from alphapulse_relay.cli.bridge import checks as module
 from alphapulse_relay.cli.bridge.checks import check_packages, check_state, examine
 from alphapulse_relay.cli.bridge.ends import Ends
-from alphapulse_relay.cli.doctor.finding import Finding, ok
+from alphapulse_relay.cli.findings import Finding, ok
 from tests.cli.bridge.looking import ends, remember
 from tests.cli.doctor.subjects import only
 

@@ -11,9 +11,9 @@ pytest.importorskip("nats")
 from nats.js.api import ClusterInfo, PeerInfo
 
 from alphapulse_relay.bridge.check import View
-from alphapulse_relay.cli.bridge import nats
+from alphapulse_relay.cli.bridge import inward, nats
 from alphapulse_relay.cli.words import Failure
-from tests.cli.bridge.looking import MADE, SERVER, consumer, ends, last, remember, stream
+from tests.cli.bridge.looking import MADE, SERVER, ends, last, remember, stream
 from tests.cli.doctor.subjects import found, only
 
 AWAY = replace(SERVER, url="nats://away:4222", trouble="no answer")
@@ -25,7 +25,7 @@ TOLD = (
     nats.check_room,
     nats.check_name,
     nats.check_relays,
-    nats.check_inward,
+    inward.check_inward,
 )
 
 
@@ -184,56 +184,3 @@ class TestRelays:
         subjects = {f"signals.r{number:03}": 1 for number in range(nats.NAMED + 7)}
         text = only(nats.check_relays, ends(tmp_path, stream(subjects=subjects))).what
         assert "r019 (1) and 7 more; of its own" in text
-
-
-class TestInward:
-    def check(self, directory: Path, view: Any, **state: Any) -> list[tuple[str, str]]:
-        one = ends(directory, view)
-        return found(nats.check_inward, remember(one, **state) if state else one)
-
-    def test_a_first_start(self, tmp_path: Path) -> None:
-        ((verdict, text),) = self.check(tmp_path, stream())
-        assert verdict == "ok"
-        assert text.startswith("a first start: what comes behind message 10, the last now")
-
-    @pytest.mark.parametrize(("done", "acknowledged", "expected"), [(7, 8, 8), (9, 8, 9)])
-    def test_the_later_one_counts(
-        self, tmp_path: Path, done: int, acknowledged: int, expected: int
-    ) -> None:
-        view = stream(consumer=consumer(acknowledged, 1234))
-        ((_, text),) = self.check(tmp_path, view, created=CREATED, done=done)
-        assert text == (
-            f"would go on behind message {expected}: 1,234 NATS messages to come for consumer desk"
-        )
-
-    def test_a_bridge_that_runs(self, tmp_path: Path) -> None:
-        view = stream(consumer=consumer(10, 0, asks=1))
-        ((_, text),) = self.check(tmp_path, view, created=CREATED, done=10)
-        assert text.endswith("and a bridge asks for more just now")
-
-    def test_the_consumer_has_gone(self, tmp_path: Path) -> None:
-        ((_, text),) = self.check(tmp_path, stream(), created=CREATED, done=7)
-        assert text == "would go on behind message 7, 3 before the last: no consumer yet"
-
-    def test_the_file_has_gone(self, tmp_path: Path) -> None:
-        ((_, text),) = self.check(tmp_path, stream(consumer=consumer(8, 2)))
-        assert text.startswith("would go on behind message 8: 2 NATS messages to come")
-
-    def test_what_the_stream_has_no_more(self, tmp_path: Path) -> None:
-        _, (verdict, text) = self.check(tmp_path, stream(), created=CREATED, done=3)
-        assert verdict == "note"
-        assert text.startswith("messages 4 to 5 are not in the stream any more")
-
-    def test_a_stream_that_has_lost_its_end(self, tmp_path: Path) -> None:
-        ((verdict, text),) = self.check(tmp_path, stream(), created=CREATED, done=11)
-        assert verdict == "note"
-        assert text.startswith("message 11 has come here, and the stream ends at 10")
-
-    def test_a_stream_that_was_made_before_is_another_ones(self, tmp_path: Path) -> None:
-        ((_, text),) = self.check(tmp_path, stream(), created="another", done=3)
-        assert "a first start" in text
-
-    def test_a_stream_that_was_made_since_is_taken_as_a_whole(self, tmp_path: Path) -> None:
-        one = remember(ends(tmp_path, stream(state={"first_seq": 1})), created="another", done=3)
-        one.file.saved = MADE.timestamp() - 1  # type: ignore[union-attr]
-        assert only(nats.check_inward, one).what.startswith("would go on behind message 0, 10 bef")

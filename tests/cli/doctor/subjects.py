@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from alphapulse_relay.cli.doctor.checks import Check
-from alphapulse_relay.cli.doctor.finding import Finding, Verdict
 from alphapulse_relay.cli.doctor.subject import Subject
+from alphapulse_relay.cli.findings import Finding, Verdict
 from alphapulse_relay.cli.relay_options import forgiving_settings
 from alphapulse_relay.option_sources import config_path, sources
 from alphapulse_relay.option_table import RELAY

@@ -8,7 +8,7 @@ import pytest
 
 from alphapulse_relay import __version__
 from alphapulse_relay.cli.doctor import relay, system
-from alphapulse_relay.cli.doctor.finding import Finding
+from alphapulse_relay.cli.findings import Finding
 from alphapulse_relay.cli.snapshot import Silence
 from alphapulse_relay.cli.words import Failure
 from tests.cli.doctor.subjects import found, only, running
