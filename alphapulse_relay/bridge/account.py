@@ -31,7 +31,7 @@ class Way:
     waiting_bytes: int = 0
     waiting_since: float = 0.0
     """When the oldest came that waits, in seconds since 1970; 0 if none does."""
-    lag_seconds: float = 0.0
+    crossing_seconds: float = 0.0
     """Age of what crossed last, when it had crossed."""
     trouble: str | None = "not begun yet"
     """Why nothing crosses; None if it does."""

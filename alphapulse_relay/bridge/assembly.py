@@ -82,6 +82,8 @@ class Assembly:
         Raises :class:`EnvelopeError` for what is none, :class:`MissingError` where something is
         missing before it.
         """
+        if not envelope.payload:
+            raise EnvelopeError("there is nothing in it")
         shares = self._shares_of(envelope)
         if envelope.share is not None and envelope.share.type not in shares:
             return b""
@@ -94,8 +96,9 @@ class Assembly:
         except (EnvelopeError, OrderError) as error:
             del self._runs[relay]
             raise EnvelopeError(str(error)) from None
-        if data:
-            del self._runs[relay]
+        if data is None:
+            return b""
+        del self._runs[relay]
         return data
 
     def _shares_of(self, envelope: Envelope) -> tuple[int, ...]:
@@ -119,15 +122,15 @@ class Assembly:
         return run
 
 
-def _whole(run: _Run, envelope: Envelope, payload: bytes) -> bytes:
-    """Return the run that is whole with a payload, or nothing if more shares are to come."""
+def _whole(run: _Run, envelope: Envelope, payload: bytes) -> bytes | None:
+    """Return the run that is whole with a payload; None if more shares are to come."""
     if envelope.share is None:
         check_run(payload)
         return payload
     part = Part(envelope.share.type, payload, envelope.share.order)
     check_run(messages_of(part))
     run.parts.append(part)
-    return merge(run.parts) if len(run.parts) == len(run.shares) else b""
+    return merge(run.parts) if len(run.parts) == len(run.shares) else None
 
 
 def check_run(data: bytes) -> None:

@@ -143,6 +143,8 @@ class Bridge:
         """Keep where both ways have come to. Raises :class:`StateError`."""
         if self.outward.place is not None:
             self.file.state.outward = self.outward.place.text
+        if self.outward.published is not None:
+            self.file.state.published = self.outward.published.text
         self.file.save()
 
     async def _note_the_first_place(self) -> None:
@@ -189,7 +191,10 @@ class Bridge:
         last = await self._last()
         await self._check_alone(last)
         place = self.outward.place or known_place(self.file.state, last)
-        self.outward.go_on_after(last, place, fingerprint(self._listening))
+        published = self.file.state.published
+        self.outward.go_on_after(
+            last, place, fingerprint(self._listening), Place.parse(published) if published else None
+        )
         self._goes("outward", self.account.outward)
         self.link.listen(Bookmark(*(self.outward.place or place)))
         try:
@@ -277,9 +282,10 @@ class Bridge:
         info = await self.stream.check()
         state = self.file.state
         acknowledged = await self.consumer.acknowledged()
-        if state.created != self.stream.created:
+        created = str(info.created)  # of the same answer as the rest
+        if state.created != created:
             begin = self._first_in(info) if acknowledged is None else acknowledged
-            state.created = self.stream.created
+            state.created = created
             state.begin(begin)
         if await self._has_lost_end(info):
             acknowledged = None  # that is of what was there before

@@ -61,7 +61,10 @@ class Place(NamedTuple):
         """Read :attr:`text`. Raises :class:`EnvelopeError`."""
         try:
             epoch, position, taken, asked = text.split(":")
-            return cls(int(epoch, 16), int(position), int(taken), int(asked, 16))
+            place = cls(int(epoch, 16), int(position), int(taken), int(asked, 16))
+            if not all(0 <= number < 1 << 64 for number in place):
+                raise ValueError
+            return place
         except ValueError:
             raise EnvelopeError(f"{text[:80]!r} is not a place in a journal") from None
 
@@ -152,7 +155,8 @@ def _share(headers: Mapping[str, str]) -> Share:
     """Raise ``ValueError`` or ``KeyError`` for what is wrong."""
     types = tuple(map(_type, headers[TYPES].split(",")))
     share = Share(_type(headers[TYPE]), types, int(headers[ORDER]), int(headers[MESSAGES]))
-    if share.type not in types or min(share.order, share.messages) < 0:
+    in_order = list(types) == sorted(set(types))
+    if share.type not in types or not in_order or share.order < 0 or share.messages < 1:
         raise ValueError
     return share
 

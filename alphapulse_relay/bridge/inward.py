@@ -69,6 +69,7 @@ class Inward:
     async def run(self, consumer: Consumer) -> None:
         """Pass on what is delivered; until cancelled."""
         self._assembly.clear()
+        self._way.waiting_messages, self._way.waiting_since = 0, 0.0  # not known yet
         while True:
             batch = await self._next(consumer)
             self._way.waiting_since = batch[0].stored
@@ -89,6 +90,7 @@ class Inward:
             try:
                 async with asyncio.timeout(REST_SECONDS):
                     batch.append(await consumer.get())
+                    size += len(batch[-1].payload)
             except TimeoutError:
                 return batch
         while consumer.waiting and size < BATCH_SIZE:
@@ -101,8 +103,10 @@ class Inward:
         state, last = self._state, batch[-1]
         data = b"".join([self._run_of(each) for each in batch])
         if data:
+            self._way.waiting_bytes = len(data)
             await self._deliver(data, last.sequence)
-            self._way.lag_seconds = max(time.time() - last.stored, 0.0)
+            self._way.waiting_bytes = 0
+            self._way.crossing_seconds = max(time.time() - last.stored, 0.0)
         later = {relay: first for relay, first in state.parts.items() if first > last.sequence}
         state.parts = later | self._assembly.begun
         if last.sequence > state.done:
@@ -195,7 +199,7 @@ class Inward:
                     left = left[len(piece) :]
                 singly = uncertain = True
         self._way.messages += count(data, _ALL) - refused.total()
-        self._way.bytes += len(data)
+        self._way.bytes += len(data) - sum(len(each) * n for each, n in refused.items())
         self._way.runs += 1
 
     def _begin(self, sequence: int) -> None:

@@ -92,7 +92,7 @@ class BridgeCollector(Collector):
             GaugeMetricFamily,
             "crossing_seconds",
             "Age of what crossed last, when it had crossed",
-            lambda way: way.lag_seconds,
+            lambda way: way.crossing_seconds,
         )
         yield _gauge(
             "publish_seconds",

@@ -62,32 +62,45 @@ class Outward:
         self._under_way: Gulp | None = None  # what is being stored
         self._some = asyncio.Event()
         self._last: dict[str, int] = {}  # of each subject, the sequence of its last message
+        self._known = 0  # the last of all these that there may be
         self._unfinished: Share | None = None  # behind which more of its run is to follow
         self._is_crowded = False
 
-    def go_on_after(self, last: Last | None, place: Place, asked: int) -> None:
+    @property
+    def published(self) -> Place | None:
+        """Behind what was published last, as far as that is known."""
+        return self._end
+
+    def go_on_after(
+        self, last: Last | None, place: Place, asked: int, published: Place | None = None
+    ) -> None:
         """Begin behind the stream's last message of this relay; if there is none, at a place.
 
-        ``asked`` is what is asked of the relay now, as in places.
+        ``asked`` is what is asked of the relay now, as in places. ``published`` is what
+        :attr:`published` was when another process ended.
         """
+        known, is_own = self._end or published, self.place is not None
         self._waiting = Waiting()
         self._last = {}
         self._unfinished = None
         self._under_way = None
         self._is_crowded = False
-        self.place = self._end = place
+        self.place, self._end = place, known or place
         if last is not None:
-            self._last[last.subject] = last.sequence
+            self._last[last.subject] = self._known = last.sequence
             self.time = last.envelope.time
-            self._go_on_in(last.envelope, place, asked)
+            self._go_on_in(last.envelope, place, asked, is_own=is_own)
+            self._look_for_lost_end(last.envelope, known)
         self.received = self.place
         self._count()
 
-    def _go_on_in(self, stored: Envelope, place: Place, asked: int) -> None:
+    def _go_on_in(self, stored: Envelope, place: Place, asked: int, *, is_own: bool) -> None:
         """Begin behind what was stored, be it a part of a run, or where all that follows is."""
         if stored.is_last:
             self._end = stored.end
-            later = place.epoch == stored.end.epoch and place.position > stored.end.position
+            same = place.epoch == stored.end.epoch
+            # In another journal this process has come to a place, and nothing of it has crossed.
+            later = place.position > stored.end.position if same else is_own
             self.place = place if later else stored.end
             return
         self.place = self._end = stored.begin
@@ -96,6 +109,20 @@ class Outward:
             whole = stored.piece == stored.pieces
             after = stored.share.type if whole else stored.share.type - 1
             self._unfinished = stored.share._replace(type=after)
+
+    def _look_for_lost_end(self, stored: Envelope, known: Place | None) -> None:
+        """Tell if the stream lacks what it had: by where the next run begins others see it, too."""
+        end = stored.end
+        if known is None or known.epoch != end.epoch or known[1:3] <= end[1:3]:
+            return
+        _log.error(
+            "the stream has lost what it had of this relay, from {end} to {known}: who had not "
+            "taken it will not get it",
+            end=end.text,
+            known=known.text,
+        )
+        if stored.is_last:
+            self._end = known
 
     # What comes
 
@@ -115,6 +142,7 @@ class Outward:
     def forget_unfinished(self) -> None:
         """Begin a run that is stored in part anew: not all of it will come again."""
         self._unfinished = None
+        self._some.set()
 
     def gap_received(self, missed: Missed) -> None:
         """Take note of messages that will not come."""
@@ -129,14 +157,15 @@ class Outward:
             why=gap.reason.name.lower(),
         )
         self.position_received(missed.bookmark)
-        self._some.set()
 
     def _count(self) -> None:
         waiting, gulp, way = self._waiting, self._under_way, self._way
         way.waiting_bytes = waiting.size + (len(gulp.data) if gulp else 0)
         way.waiting_messages = waiting.messages + (gulp.messages if gulp else 0)
         way.waiting_since = (gulp.time if gulp else waiting.since) / 1e9
-        crowded = waiting.size > (WAITING_MAX // 2 if self._is_crowded else WAITING_MAX)
+        most = WAITING_MAX // 2 if self._is_crowded else WAITING_MAX
+        # What is stored in part is waited for, however large it is.
+        crowded = waiting.size > most and self._unfinished is None
         if crowded != self._is_crowded:
             self._is_crowded = crowded
             self._crowded(crowded)
@@ -192,9 +221,14 @@ class Outward:
         if subject not in self._last:
             last = await self._stream.last_of(subject)
             self._last[subject] = 0 if last is None else last.sequence
+            if self._last[subject] > self._known:
+                raise WrongLastError(
+                    f"message {self._last[subject]} of {subject} is not from here: somebody else "
+                    "publishes as this relay"
+                )
         while True:
             try:
-                self._last[subject] = await self._store(subject, envelope)
+                self._known = self._last[subject] = await self._store(subject, envelope)
             except LaterError as error:
                 self._trouble(str(error))
                 await asyncio.sleep(RETRY_SECONDS)
@@ -222,7 +256,7 @@ class Outward:
         self._way.messages += gulp.messages
         self._way.bytes += len(gulp.data)
         self._way.runs += 1
-        self._way.lag_seconds = (time.time_ns() - gulp.time) / 1e9
+        self._way.crossing_seconds = (time.time_ns() - gulp.time) / 1e9
         self._end, self._under_way, self.time = whole.end, None, whole.time
         self.place = whole.end if self._waiting else self.received
         self._count()

@@ -96,6 +96,7 @@ class RelayLink:
         self._up = asyncio.Event()
         self._backoff = Backoff()
         self._publishing: _Publishing | None = None
+        self._floor = 0  # position of the last acknowledgement on this connection
 
     # What it listens to
 
@@ -166,6 +167,7 @@ class RelayLink:
     def began(self, connection: "_Connection") -> None:
         """Take note of a connection, of which it is not known yet what is at its other end."""
         self._connection = connection
+        self._floor = 0
         if self._paused:
             connection.transport.pauseProducing()
 
@@ -174,8 +176,8 @@ class RelayLink:
         self._backoff.reset()
         self.connections += 1
         self.trouble = None
-        if bookmark.epoch != self.epoch:
-            self.epoch, self.position = bookmark.epoch, 0
+        if bookmark.epoch != self.epoch or not self._listens:
+            self.epoch, self.position = bookmark.epoch, 0  # that is the head, if nothing is asked
         self.position = max(self.position, bookmark.position)
         _log.info("connected to the relay, whose journal is {epoch:x}", epoch=bookmark.epoch)
         self._up.set()
@@ -188,6 +190,7 @@ class RelayLink:
             self.trouble = str(error) or reason.getErrorMessage()
             _log.info("no relay: {reason}", reason=self.trouble)
         if isinstance(error, BookmarkError) and over is not None and over.core is self._core:
+            self.position = 0  # the journal has lost its end, or is another one
             self.listen(None, self._listener.bookmark_refused(error))
         if isinstance(error, LeavingError):
             self._backoff.reset()
@@ -206,10 +209,18 @@ class RelayLink:
         if self._connection is None or not self._up.is_set():
             raise LinkError("there is no connection")
         done: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        self._publishing = _Publishing(last.publisher, last.sequence, self.position, done)
+        self._publishing = _Publishing(last.publisher, last.sequence, self._floor, done)
         self._connection.transport.write(data)
-        self.position = await done
-        return self.position
+        try:
+            self._floor = await done
+        except asyncio.CancelledError:
+            # The relay may go on to take it: what it has is known when that connection is over.
+            self._up.clear()
+            if self._connection is not None:
+                self._connection.transport.abortConnection()
+            raise
+        self.position = max(self.position, self._floor)
+        return self._floor
 
     def event_received(self, event: object, core: Core) -> None:
         """Pass on what came."""
@@ -274,7 +285,7 @@ class _Connection(TwistedProtocol):
         answered = self.core.answered
         try:
             for event in self.core.receive_runs(data):
-                if not answered and self.core.bookmark is not None:
+                if not answered and self.core.answered and self.core.bookmark is not None:
                     answered = True
                     self._link.answered(self.core.bookmark)
                 self._link.event_received(event, self.core)

@@ -120,5 +120,5 @@ def _way(way: Way, now: float) -> dict[str, Any]:
         "waiting_messages": way.waiting_messages,
         "waiting_bytes": way.waiting_bytes,
         "lag_seconds": way.waited(now),
-        "crossing_seconds": way.lag_seconds,
+        "crossing_seconds": way.crossing_seconds,
     }

@@ -31,8 +31,9 @@ class StateError(Exception):
 class State:
     """How far each way has come.
 
-    Outward, ``outward`` is the place (:attr:`Place.text`) behind what was published last, and
-    ``first`` where the relay was when a bridge was first started. Inward, of the stream that was
+    Outward, ``outward`` is the place (:attr:`Place.text`) from which on something is to be
+    published, ``published`` that behind what was published last, and ``first`` where the relay was
+    when a bridge was first started. Inward, of the stream that was
     ``created`` then, all up to the sequence ``done``, which was ``stored`` then (seconds since
     1970, 0 if that is not known), is in the relay's journal before ``position`` of its ``epoch``;
     behind that may be what was being sent, up to the sequence ``sending``. Of some relays the last
@@ -41,6 +42,7 @@ class State:
     """
 
     outward: str = ""
+    published: str = ""
     first: str = ""
     created: str = ""
     done: int = 0
@@ -132,7 +134,7 @@ def _read(slot: bytes) -> tuple[int, State] | None:
 
 def _checked(state: State) -> State:
     numbers = (state.done, state.sending, state.epoch, state.position, *state.parts.values())
-    places = [*filter(None, [state.outward, state.first]), *state.ends.values()]
+    places = [*filter(None, [state.outward, state.published, state.first]), *state.ends.values()]
     if not all(isinstance(number, int) and number >= 0 for number in numbers):
         raise ValueError
     if not isinstance(state.stored, int | float):

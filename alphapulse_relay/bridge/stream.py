@@ -211,7 +211,7 @@ class Stream:
         first, last = info.state.first_seq, info.state.last_seq
         if sequence < first or (sequence <= last and await self._was(sequence, stored)):
             return sequence
-        low, high = first - 1, min(sequence, last)
+        low, high = max(first - 1, 0), min(sequence, last)
         while low < high:
             middle = (low + high + 1) // 2
             if await self._was(middle, stored):

@@ -358,10 +358,11 @@ def test_a_state_that_cannot_be_kept(
     asyncio.run(go())
 
 
+@pytest.mark.parametrize("had_come", [True, False], ids=["had come", "never came"])
 def test_a_stream_that_has_lost_its_end(
-    tmp_path: Path, relays: tuple[Path, Path], names: dict[str, str]
+    tmp_path: Path, relays: tuple[Path, Path], names: dict[str, str], had_come: bool
 ) -> None:
-    """What comes to have the lost sequences is new."""
+    """What comes to have the lost sequences is new; what never came is told."""
     (tmp_path / "n").mkdir()
     store, backup = tmp_path / "n" / "jetstream", tmp_path / "backup"
     one, two, three = messages(20, 3), messages(21, 9), messages(22, 12)
@@ -375,10 +376,11 @@ def test_a_stream_that_has_lost_its_end(
                     send(relays[0], each)
                     await until(lambda number=number: a.account.outward.messages == number)
 
-        async def take(expected: list[bytes]) -> None:
+        async def take(expected: list[bytes], gaps: int = 0) -> None:
             async with a_bridge(tmp_path, relays[1], nats_server.url, "b", **names) as b:
                 await arrived(relays[1], since, expected)
                 await until(lambda: b.file.state.done == b.file.state.sending)
+                assert b.account.lost[Loss.STREAM_GAP] == gaps
 
         async def go() -> None:
             async with a_bridge(tmp_path, relays[1], nats_server.url, "b", **names) as b:
@@ -389,13 +391,17 @@ def test_a_stream_that_has_lost_its_end(
             shutil.copytree(store, backup)
             nats_server.start()
             await send_singly(two)
-            await take(one + two)
+            if had_come:
+                await take(one + two)
             nats_server.stop()
             shutil.rmtree(store)
             backup.rename(store)
             nats_server.start()
             await send_singly(three)
-            await take(one + two + three)
+            if had_come:
+                await take(one + two + three)
+            else:
+                await take(one + three, gaps=1)
 
         asyncio.run(go())
 
@@ -605,6 +611,7 @@ def wait_for(relay: Path, since: Any, number: int) -> None:
             if len(journal(relay, since)) >= number:
                 return
         time.sleep(0.3)
+    raise AssertionError(f"fewer than {number} messages came")
 
 
 class TestItEndsSoon:

@@ -290,7 +290,7 @@ class TestBatches:
                 assert (way.messages, way.runs, way.repeated) == (5, 1, 0)
                 assert way.bytes == 5 * len(ALL[0])
                 assert way.waiting_since == STORED
-                assert way.lag_seconds == pytest.approx(time.time() - STORED, abs=5)
+                assert way.crossing_seconds == pytest.approx(time.time() - STORED, abs=5)
                 made.come(5, 6, pending=0)
                 await made.told(3)
                 await until(lambda: way.waiting_messages == 0)

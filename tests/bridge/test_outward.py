@@ -560,7 +560,7 @@ class TestFigures:
                 made.stream.open.set()
                 await made.stored(5)
                 assert (way.messages, way.bytes, way.runs) == (5, 5 * SIZE, 3)
-                assert 0.05 <= way.lag_seconds < 5
+                assert 0.05 <= way.crossing_seconds < 5
                 assert 0 < made.account.round_trip < 5
 
         asyncio.run(go())

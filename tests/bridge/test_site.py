@@ -122,7 +122,7 @@ def test_figures_of_a_status(bridge: Bridge) -> None:
     times = iter((NOW, NOW + 5))
     status = Status(bridge, lambda: next(times))
     way = bridge.account.inward
-    way.messages, way.waiting_since, way.lag_seconds = 3, NOW + 3, 0.5
+    way.messages, way.waiting_since, way.crossing_seconds = 3, NOW + 3, 0.5
     bridge.account.lost[Loss.REFUSED] = 1
     document = status.describe()
     assert (document["started_at"], document["uptime_seconds"]) == (NOW, 5)

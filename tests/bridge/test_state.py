@@ -11,7 +11,9 @@ import pytest
 
 from alphapulse_relay.bridge.state import PAGE, State, StateError, StateFile
 
-STATE = State("1:2:3:4", "1:1:0:4", "then", 5, 5.5, 6, 7, 8, {"third": 4}, {"other": "a:1:0:0"})
+STATE = State(
+    "1:2:3:4", "1:2:2:4", "1:1:0:4", "then", 5, 5.5, 6, 7, 8, {"third": 4}, {"other": "a:1:0:0"}
+)
 
 
 def loaded(path: Path) -> StateFile:
