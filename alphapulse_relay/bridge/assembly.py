@@ -12,9 +12,9 @@ from alphapulse_relay.bridge.split import OrderError, Part, merge, messages_of
 from alphapulse_relay.protocol_v2.errors import WireError
 from alphapulse_relay.protocol_v2.framing import RunReader
 
-LARGEST = 64 << 20
-"""Bytes of a run that may come in parts: as large as a NATS message may be made. Bridges send less
-by far; another sender could fill the memory."""
+LARGEST = 256 << 20
+"""Bytes of runs that may have come in part: more than a message of 1 MiB with all types is. Another
+sender than a bridge could fill the memory."""
 
 
 class MissingError(EnvelopeError):
@@ -51,8 +51,6 @@ class _Run:
             self.pieces.clear()
             self.count = envelope.pieces
         self.pieces.append(envelope.payload)
-        if self.size > LARGEST:
-            raise EnvelopeError(f"its run is {self.size} bytes so far, of at most {LARGEST}")
         if envelope.piece < envelope.pieces:
             return None
         payload = b"".join(self.pieces)
@@ -90,6 +88,7 @@ class Assembly:
         run = self._run_for(relay, envelope, shares, sequence)
         try:
             payload = run.add(envelope)
+            self._check_size()
             if payload is None:
                 return b""
             data = _whole(run, envelope, payload)
@@ -100,6 +99,13 @@ class Assembly:
             return b""
         del self._runs[relay]
         return data
+
+    def _check_size(self) -> None:
+        size = sum(run.size for run in self._runs.values())
+        if size > LARGEST:
+            raise EnvelopeError(
+                f"{size} bytes of runs have come in part with it, of at most {LARGEST}"
+            )
 
     def _shares_of(self, envelope: Envelope) -> tuple[int, ...]:
         """Return the types of its run that come; none where it is not split."""

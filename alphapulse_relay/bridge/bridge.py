@@ -4,6 +4,7 @@ Puts the parts together, and begins again what has ended. Each part knows how to
 """
 
 import asyncio
+import time
 from collections.abc import Callable, Collection, Coroutine, Iterable
 from contextlib import suppress
 from dataclasses import replace
@@ -21,7 +22,7 @@ from alphapulse_relay.bridge.history import messages_since
 from alphapulse_relay.bridge.inward import Inward
 from alphapulse_relay.bridge.options import BridgeSettings
 from alphapulse_relay.bridge.outward import Outward
-from alphapulse_relay.bridge.relay_link import WISHES, RelayLink
+from alphapulse_relay.bridge.relay_link import RelayLink, listening_to
 from alphapulse_relay.bridge.server import Server, describe
 from alphapulse_relay.bridge.state import State, StateError, StateFile
 from alphapulse_relay.bridge.stream import (
@@ -79,12 +80,7 @@ class Bridge:
         self._endpoint = endpoint
         self._overtaken = False  # somebody else has published as this relay
         self._subject = f"{settings.subject}.{settings.name}"
-        self._listening = Subscribe(
-            WISHES,
-            types=settings.types,
-            sources=settings.sources,
-            name=f"bridge-{settings.name}",
-        )
+        self._listening = listening_to(settings.types, settings.sources)
         self.link = RelayLink(endpoint, self._listening, self)
         self.outward = Outward(
             self.stream,
@@ -191,9 +187,14 @@ class Bridge:
         last = await self._last()
         await self._check_alone(last)
         place = self.outward.place or known_place(self.file.state, last)
+        await self.link.connected()
         published = self.file.state.published
         self.outward.go_on_after(
-            last, place, fingerprint(self._listening), Place.parse(published) if published else None
+            last,
+            place,
+            fingerprint(self._listening),
+            epoch=self.link.epoch,
+            published=Place.parse(published) if published else None,
         )
         self._goes("outward", self.account.outward)
         self.link.listen(Bookmark(*(self.outward.place or place)))
@@ -291,6 +292,7 @@ class Bridge:
             acknowledged = None  # that is of what was there before
         if acknowledged is not None and state.done < acknowledged <= info.state.last_seq:
             state.done, state.stored = acknowledged, 0.0
+        state.gone = time.time()
         self.file.save()
         self._has_gone_inward = True
         await self.consumer.begin(min([state.done + 1, *state.parts.values()]))
@@ -321,7 +323,7 @@ class Bridge:
         relay here.
         """
         since = info.created.timestamp() if info.created else 0.0
-        known = self._has_gone_inward or self.file.saved < since
+        known = self._has_gone_inward or self.file.state.gone < since
         return 0 if self.file.state.created and known else info.state.last_seq
 
     async def _history(self, epoch: int, position: int, sources: frozenset[int]) -> Iterable[bytes]:

@@ -208,14 +208,16 @@ async def _owner(jetstream: JetStreamContext, subject: str) -> str | None:
     """Return the name of a stream that has a subject."""
     try:
         return await jetstream.find_stream_name_by_subject(subject)
-    except nats.js.errors.NotFoundError:
+    except (nats.js.errors.NotFoundError, TimeoutError):  # a bridge need not be allowed to ask
         return None
 
 
-def outward_place(settings: BridgeSettings, last: Last | None, state: State, asked: int) -> Place:
+def outward_place(
+    settings: BridgeSettings, last: Last | None, state: State, asked: int, epoch: int
+) -> Place:
     """Return where a bridge goes on in its relay's journal: see :meth:`Outward.go_on_after`."""
     stream = Stream(Server(settings), wanted_stream(settings))
     outward = Outward(stream, settings.subject, Account(), lambda _: None)
     place = known_place(state, last)
-    outward.go_on_after(last, place, asked)
+    outward.go_on_after(last, place, asked, epoch=epoch)
     return outward.place or place

@@ -197,3 +197,5 @@ class Consumer:
             self._on_the_way -= int(headers.get("Nats-Pending-Messages", self._on_the_way))
         elif status != "100":
             self._fault = f"{status} {headers.get('Description', '')}".strip()
+            if "Consumer Deleted" in self._fault:
+                self._fault += f": is another bridge called {self._asked.durable}, too?"

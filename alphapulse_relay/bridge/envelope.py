@@ -26,8 +26,9 @@ MESSAGES = "Signal-Relay-Messages"
 """...and how many messages the run has."""
 TIME = "Signal-Relay-Time"
 """When the bridge got the run, in ns since 1970."""
-HEADERS_ROOM = 1024
-"""Bytes of a NATS message that are kept for headers: names and numbers, some 400."""
+HEADERS_ROOM = 2048
+"""Bytes of a NATS message that are kept for headers: names and numbers, some 400, and 1,000 more
+where a run has all types."""
 NO_TYPE = "none"
 """What stands for the type of messages without one."""
 MESSAGE_ID = "Nats-Msg-Id"
@@ -140,8 +141,8 @@ class Envelope(NamedTuple):
             share = _share(headers) if TYPE in headers else None
         except (ValueError, KeyError):
             raise EnvelopeError("its headers are not those of a bridge") from None
-        if not 1 <= number <= count:
-            raise EnvelopeError(f"piece {number} of {count}")
+        if not 1 <= number <= count < 1 << 32:
+            raise EnvelopeError(f"it is no piece: {headers[PIECE][:80]!r}")
         begin, end = Place.parse(headers[BEGIN]), Place.parse(headers[END])
         return cls(payload, begin, end, time, number, count, share)
 

@@ -108,10 +108,10 @@ class Inward:
             self._way.waiting_bytes = 0
             self._way.crossing_seconds = max(time.time() - last.stored, 0.0)
         later = {relay: first for relay, first in state.parts.items() if first > last.sequence}
-        state.parts = later | self._assembly.begun
+        before, state.parts = state.parts, later | self._assembly.begun
         if last.sequence > state.done:
             state.done, state.stored = last.sequence, last.stored
-        if state.parts or not data:
+        if before or state.parts or not data:
             self._file.save()  # else that was done before anything was sent
         await last.acknowledge()
 
@@ -130,7 +130,9 @@ class Inward:
                 return b""
             envelope = Envelope.parse(delivery.payload, delivery.headers)
             data = self._assembly.add(relay, envelope, delivery.sequence)
-            if data and (envelope.share is None or not self._selector.types):
+            if envelope.share is not None and self._selector.types:
+                state.ends.pop(relay, None)  # where the next one begins that comes is not known
+            elif data:
                 self._look_for_gap(relay, envelope)
         except MissingError as error:
             if relay in state.ends:  # else it is of the time before there was a bridge here

@@ -72,14 +72,20 @@ class Outward:
         return self._end
 
     def go_on_after(
-        self, last: Last | None, place: Place, asked: int, published: Place | None = None
+        self,
+        last: Last | None,
+        place: Place,
+        asked: int,
+        *,
+        epoch: int = 0,
+        published: Place | None = None,
     ) -> None:
         """Begin behind the stream's last message of this relay; if there is none, at a place.
 
-        ``asked`` is what is asked of the relay now, as in places. ``published`` is what
-        :attr:`published` was when another process ended.
+        ``asked`` is what is asked of the relay now, as in places, ``epoch`` that of its journal.
+        ``published`` is what :attr:`published` was when another process ended.
         """
-        known, is_own = self._end or published, self.place is not None
+        known = self._end or published
         self._waiting = Waiting()
         self._last = {}
         self._unfinished = None
@@ -89,18 +95,18 @@ class Outward:
         if last is not None:
             self._last[last.subject] = self._known = last.sequence
             self.time = last.envelope.time
-            self._go_on_in(last.envelope, place, asked, is_own=is_own)
+            self._go_on_in(last.envelope, place, asked, epoch)
             self._look_for_lost_end(last.envelope, known)
         self.received = self.place
         self._count()
 
-    def _go_on_in(self, stored: Envelope, place: Place, asked: int, *, is_own: bool) -> None:
+    def _go_on_in(self, stored: Envelope, place: Place, asked: int, epoch: int) -> None:
         """Begin behind what was stored, be it a part of a run, or where all that follows is."""
         if stored.is_last:
             self._end = stored.end
             same = place.epoch == stored.end.epoch
-            # In another journal this process has come to a place, and nothing of it has crossed.
-            later = place.position > stored.end.position if same else is_own
+            # What is stored may be of a journal that is gone, or of another relay of this name.
+            later = place.position > stored.end.position if same else place.epoch == epoch
             self.place = place if later else stored.end
             return
         self.place = self._end = stored.begin

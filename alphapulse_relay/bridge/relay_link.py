@@ -29,6 +29,9 @@ from alphapulse_relay.protocol_v2.selection import Selector, count
 _log = Logger()
 
 WISHES = Wish.POSITIONS | Wish.ACKNOWLEDGE | Wish.HEARTBEATS
+NAME = "bridge"
+"""Of every bridge at its relay, so that a relay has one: two would send each other's messages round
+in a circle."""
 
 
 RECEIVE_SIZE = 256 << 10
@@ -41,6 +44,11 @@ class LinkError(Exception):
 
 class RefusedError(Exception):
     """The relay does not take a message; some before it may be in its journal."""
+
+
+def listening_to(types: frozenset[int], sources: frozenset[int]) -> Subscribe:
+    """Return what a bridge asks of its relay."""
+    return Subscribe(WISHES, types=types, sources=sources, name=NAME)
 
 
 class Listener(Protocol):

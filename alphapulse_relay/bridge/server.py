@@ -7,6 +7,7 @@ wait for its timeout.
 
 import asyncio
 import base64
+import logging
 import re
 import ssl
 from contextlib import suppress
@@ -23,6 +24,8 @@ from twisted.logger import Logger
 from alphapulse_relay.bridge.options import BridgeSettings
 
 _log = Logger()
+# Each TLS connection of nats-py makes asyncio warn of how streams answer its end.
+logging.getLogger("asyncio").addFilter(lambda record: "eof_received" not in str(record.msg))
 
 RECONNECT_SECONDS = 0.5
 """Pause between attempts at servers, and how often it is looked whether a connection lasts."""

@@ -38,13 +38,15 @@ class State:
     1970, 0 if that is not known), is in the relay's journal before ``position`` of its ``epoch``;
     behind that may be what was being sent, up to the sequence ``sending``. Of some relays the last
     run has not come as a whole: ``parts`` are the sequences with which it begins. ``ends`` are the
-    places where each relay's next run should begin.
+    places where each relay's next run should begin. ``gone`` is when a bridge last began to go
+    inward (seconds since 1970, 0 for never).
     """
 
     outward: str = ""
     published: str = ""
     first: str = ""
     created: str = ""
+    gone: float = 0.0
     done: int = 0
     stored: float = 0.0
     sending: int = 0
@@ -63,7 +65,7 @@ class StateFile:
 
     def __init__(self, path: Path) -> None:
         self.saved = 0.0
-        """When it was last saved before it was first loaded, in seconds since 1970; 0 for never."""
+        """When it was last saved before it was loaded, in seconds since 1970; 0 for never."""
         self._path = path
         self._number = 0  # of what was written last
         self._slot = 0  # bytes
@@ -76,7 +78,7 @@ class StateFile:
             self._slot = len(data) // 2
             slots = data[: self._slot], data[self._slot :]
             self._number, self.state = max(filter(None, map(_read, slots)), key=itemgetter(0))
-            self.saved = self.saved or self._path.stat().st_mtime
+            self.saved = self._path.stat().st_mtime
         except FileNotFoundError:
             self._check_writable()
         except (ValueError, TypeError, AttributeError, EnvelopeError):
@@ -137,7 +139,7 @@ def _checked(state: State) -> State:
     places = [*filter(None, [state.outward, state.published, state.first]), *state.ends.values()]
     if not all(isinstance(number, int) and number >= 0 for number in numbers):
         raise ValueError
-    if not isinstance(state.stored, int | float):
+    if not isinstance(state.stored, int | float) or not isinstance(state.gone, int | float):
         raise TypeError
     if not isinstance(state.created, str):
         raise TypeError

@@ -37,11 +37,16 @@ class NATSServer:
 
     def start(self) -> None:
         """Start it; it listens then."""
-        place = ("--addr", "127.0.0.1", "--port", str(self.port))
-        store = ("--jetstream", "--store_dir", str(self._directory / "jetstream"))
-        self._run(*place, *store)
+        self._run()
 
-    def _run(self, *options: str) -> None:
+    def _run(self, *config: str, jetstream: bool = True) -> None:
+        lines = ["host: 127.0.0.1", f"port: {self.port}", *config]
+        if jetstream:
+            # What streams may need is reserved for each: as a rule all have 10 GiB.
+            store = self._directory / "jetstream"
+            lines.append(f'jetstream {{ store_dir: "{store}", max_file_store: 10TB }}')
+        (self._directory / "nats.conf").write_text("\n".join(lines))
+        options = ("--config", str(self._directory / "nats.conf"))
         log = self._directory / "nats.log"  # a pipe that nobody reads would stop it
         with log.open("w") as file:
             self._process = subprocess.Popen([self._program, *options], stderr=file)

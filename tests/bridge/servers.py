@@ -34,12 +34,7 @@ class NATS(NATSServer):
         return f"{self._scheme}://127.0.0.1:{self.port}"
 
     def start(self) -> None:
-        lines = ["host: 127.0.0.1", f"port: {self.port}", self.config]
-        if self._jetstream:
-            lines.append(f'jetstream {{ store_dir: "{self._directory / "jetstream"}" }}')
-        file = self._directory / "nats.conf"
-        file.write_text("\n".join(lines))
-        self._run("--config", str(file))
+        self._run(self.config, jetstream=self._jetstream)
 
     def restart(self, config: str | None = None) -> None:
         """Kill it, and start it again with what it has stored."""

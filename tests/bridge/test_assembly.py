@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Iterable
+from contextlib import suppress
 
 import pytest
 from hypothesis import given
@@ -113,7 +114,9 @@ class TestPieces:
         assembly = Assembly(EVERY)
         cut = envelope(RUN).cut(100)
         assert add(assembly, cut[:2]) == []
-        with pytest.raises(EnvelopeError, match="its run is 300 bytes so far, of at most 250"):
+        with pytest.raises(
+            EnvelopeError, match="300 bytes of runs have come in part with it, of at most 250"
+        ):
             assembly.add("a", cut[2], 1)
         assert not assembly.begun
 
@@ -328,3 +331,30 @@ class TestAnotherWay:
             with pytest.raises(MissingError):
                 assembly.add("a", behind, 1)
         assert add(assembly, shares(OTHER, 1)) == [OTHER]
+
+
+class TestNothing:
+    """What has no messages at all."""
+
+    def test_an_empty_share(self) -> None:
+        assembly = Assembly(EVERY)
+        empty = shares(message(20))[0]._replace(payload=b"")
+        for _ in range(2):
+            with pytest.raises(EnvelopeError, match="there is nothing in it"):
+                assembly.add("a", empty, 1)
+        assert not assembly.begun
+
+    def test_shares_without_messages(self) -> None:
+        assembly = Assembly(EVERY)
+        one = shares(message(20))[0]
+        nothing = one._replace(payload=bytes(8), share=one.share._replace(order=1))  # type: ignore[union-attr]
+        for _ in range(2):
+            with suppress(EnvelopeError):
+                assert assembly.add("a", nothing, 1) == b""
+            assert not assembly.begun
+
+    def test_an_empty_run(self) -> None:
+        assembly = Assembly(EVERY)
+        with pytest.raises(EnvelopeError, match="there is nothing in it"):
+            assembly.add("a", envelope(b""), 1)
+        assert not assembly.begun

@@ -334,6 +334,29 @@ def test_two_relays_of_one_name(
                 assert (told.messages, first.account.outward.messages) == (before, crossed)
                 send(relays[1], message(21, 6))
                 await until(lambda: told.messages == before + 1)
+        # Whoever is started again alone goes on where it was, and sends nothing old.
+        async with a_bridge(tmp_path, relays[0], nats_url, "a", **names) as first:
+            await until(lambda: first.trouble is None)
+            send(relays[0], message(20, 7))
+            await until(lambda: first.account.outward.messages >= 1)
+            await until(lambda: not first.outward._waiting)
+            assert first.account.outward.messages <= 2  # the last one may not have crossed before
+            assert not first.account.lost[Loss.RELAY_GAP]
+
+    asyncio.run(go())
+
+
+def test_two_bridges_of_one_relay(
+    tmp_path: Path, relays: tuple[Path, Path], nats_url: str, names: dict[str, str]
+) -> None:
+    """They would send each other's messages round in a circle."""
+
+    async def go() -> None:
+        async with a_bridge(tmp_path, relays[0], nats_url, "a", **names) as first:
+            await until(lambda: first.trouble is None)
+            async with a_bridge(tmp_path, relays[0], nats_url, "b", **names) as second:
+                await until(lambda: "has the name 'bridge'" in str(second.trouble))
+                assert first.trouble is None
 
     asyncio.run(go())
 

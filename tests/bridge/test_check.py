@@ -210,15 +210,15 @@ class TestOutwardPlace:
     ) -> None:
         found = None if last is None else Last("s.desk", 3, envelope(last))
         state = State(Place(1, place, 0, 0).text)
-        assert outward_place(settings(tmp_path), found, state, 0).position == expected
+        assert outward_place(settings(tmp_path), found, state, 0, 1).position == expected
 
     def test_the_stream_counts_where_the_journal_is_another(self, tmp_path: Path) -> None:
         last = Last("s.desk", 3, envelope(7, epoch=2))
         state = State(Place(1, 9, 0, 0).text)
-        assert outward_place(settings(tmp_path), last, state, 0).epoch == 2
+        assert outward_place(settings(tmp_path), last, state, 0, 2).epoch == 2
 
     def test_the_stream_counts_where_the_file_has_gone(self, tmp_path: Path) -> None:
         state = State(first=Place(1, 9, 0, 0).text)
         last = Last("s.desk", 3, envelope(7))
-        assert outward_place(settings(tmp_path), last, state, 0).position == 7
-        assert outward_place(settings(tmp_path), None, state, 0).position == 9
+        assert outward_place(settings(tmp_path), last, state, 0, 2).position == 7
+        assert outward_place(settings(tmp_path), None, state, 0, 1).position == 9

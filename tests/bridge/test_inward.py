@@ -241,6 +241,19 @@ class TestBatches:
 
         asyncio.run(go())
 
+    def test_it_is_killed_behind_a_run_in_pieces(self, tmp_path: Path) -> None:
+        async def go() -> None:
+            cut = run(0, 3).cut(100)
+            async with going(tmp_path) as made:
+                for number, piece in enumerate(cut, 1):
+                    made.consumer.put(piece.payload, piece.headers("", 0))
+                    await made.told(number)
+            again = made.again()  # killed: what was told is kept
+            again.file.load()
+            assert (again.file.state.done, again.file.state.parts) == (len(cut), {})
+
+        asyncio.run(go())
+
     def test_a_run_whose_rest_never_comes(self, tmp_path: Path) -> None:
         """Others' are told and passed on as ever."""
 

@@ -246,9 +246,6 @@ class TestTrouble:
             theirs = Envelope(b"theirs", START, place(5), 5)
             made.stream.stored.append((SUBJECT, theirs))
             made.come(before, 2)
-            if not before:
-                # What is in the stream at the beginning is asked for; this is what comes then.
-                made.outward._last[SUBJECT] = 0
             await asyncio.wait([task], timeout=5)
             with pytest.raises(WrongLastError):
                 task.result()
@@ -256,11 +253,28 @@ class TestTrouble:
 
         asyncio.run(go())
 
+    def test_somebody_else_publishes_another_type(self) -> None:
+        """It has not published that type yet, and asks for its last message only then."""
+
+        async def go() -> None:
+            made = bench(split=True)
+            made.outward.go_on_after(None, START, ASKED)
+            task = asyncio.ensure_future(made.outward.run())
+            made.come(0, 1)
+            await made.stored(1)
+            other = made.stream.stored[0][1]._replace(end=place(5))
+            made.stream.stored.append((f"{SUBJECT}.21", other))
+            made.come(1, 2)
+            await asyncio.wait([task], timeout=5)
+            with pytest.raises(WrongLastError):
+                task.result()
+
+        asyncio.run(go())
+
     def test_one_that_only_looks_like_it(self) -> None:
         async def go() -> None:
             made = bench()
             made.outward.go_on_after(None, START, ASKED)
-            made.outward._last[SUBJECT] = 0
             task = asyncio.ensure_future(made.outward.run())
             made.stream.stored.append((SUBJECT, Envelope(ALL[0], START, place(1), 5)))
             made.come(0, 1)  # the same place, but another time: another bridge

@@ -12,7 +12,18 @@ import pytest
 from alphapulse_relay.bridge.state import PAGE, State, StateError, StateFile
 
 STATE = State(
-    "1:2:3:4", "1:2:2:4", "1:1:0:4", "then", 5, 5.5, 6, 7, 8, {"third": 4}, {"other": "a:1:0:0"}
+    "1:2:3:4",
+    "1:2:2:4",
+    "1:1:0:4",
+    "then",
+    3.5,
+    5,
+    5.5,
+    6,
+    7,
+    8,
+    {"third": 4},
+    {"other": "a:1:0:0"},
 )
 
 
@@ -70,14 +81,11 @@ def test_it_is_moved_away(tmp_path: Path) -> None:
     assert loaded(path).state.done == 5
 
 
-def test_when_it_was_saved_before_this_process(tmp_path: Path) -> None:
+def test_when_it_was_saved(tmp_path: Path) -> None:
     path = tmp_path / "state"
     StateFile(path).save()
     os.utime(path, (1000, 1000))
-    file = loaded(path)
-    file.save()
-    file.load()
-    assert file.saved == 1000
+    assert loaded(path).saved == 1000
 
 
 @pytest.mark.parametrize(

@@ -98,7 +98,7 @@ class TestCheck:
             ({"max_msgs_per_subject": 5}, "it keeps only 5 messages of a relay"),
             ({"subjects": ["nobody.>", "s.b"]}, "it has the subjects nobody.>, s.b, not s"),
             ({"no_ack": True}, "it acknowledges nothing"),
-            ({"max_msg_size": 2047}, "take only 2047 bytes in a message: at least 2048"),
+            ({"max_msg_size": 4095}, "take only 4095 bytes in a message: at least 4096"),
         ],
     )
     def test_it_is_another_one(

@@ -291,11 +291,11 @@ class TestPeersAndTroubles:
         picture(live, "peers")
 
     def test_a_bridge_is_shown_as_one(self, live: Page, relay: Relay) -> None:
-        with Client(str(relay.socket), name="bridge-desk") as bridge:
+        with Client(str(relay.socket), name="bridge") as bridge:
             bridge.publish(arbitrage(1))  # connects
-            peer = live.locator("#peers tbody tr", has_text="bridge-desk")
+            peer = live.locator("#peers tbody tr", has_text="bridge to NATS")
             expect(peer.locator(".badge")).to_have_text(re.compile("^bridge to NATS"))
-            others = live.locator("#peers tbody tr", has_not_text="bridge-desk")
+            others = live.locator("#peers tbody tr", has_not_text="bridge to NATS")
             expect(others).to_have_count(1)
             expect(others.locator(".badge")).to_be_hidden()
             picture(live, "bridge")

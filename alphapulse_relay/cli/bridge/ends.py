@@ -15,7 +15,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from alphapulse_relay.bridge.options import BridgeSettings
-from alphapulse_relay.bridge.relay_link import WISHES
+from alphapulse_relay.bridge.relay_link import WISHES, listening_to
 from alphapulse_relay.bridge.service import PACKAGES
 from alphapulse_relay.bridge.state import StateError, StateFile
 from alphapulse_relay.cli.words import Failure
@@ -58,8 +58,7 @@ class Ends:
     def asked(self) -> int:
         """What a bridge asks of its relay, as places in the journal have it."""
         ours = self.settings
-        name = f"bridge-{ours.name}"
-        return fingerprint(Subscribe(WISHES, types=ours.types, sources=ours.sources, name=name))
+        return fingerprint(listening_to(ours.types, ours.sources))
 
     @cached_property
     def file(self) -> StateFile | Failure:

@@ -62,7 +62,7 @@ def _place(ends: Ends, file: StateFile, stream: StreamView) -> _Place:
         if acknowledged is not None:
             return _Place(acknowledged, acknowledged)
         since = info.created.timestamp() if info.created else 0.0
-        if state.created and file.saved < since:
+        if state.created and state.gone < since:
             return _Place(0, 0)
         return _Place(info.state.last_seq, info.state.last_seq, is_first_start=True)
     if state.stored:

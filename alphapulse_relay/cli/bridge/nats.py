@@ -27,7 +27,10 @@ NEARLY_FULL = 0.9
 """Of a stream's size: nearly all that it keeps is there."""
 _OWN_HOST = ("127.", "localhost", "::1")
 _UP = "see whether it runs, listens there, and knows who we are: --nats, --credentials, --tls-ca, …"
-_ALLOW = "enable JetStream on the servers, and allow the user $JS.API.>, $JS.ACK.> and _INBOX.>"
+_ALLOW = (
+    "enable JetStream on the servers, and allow the user what docs/operations.md lists "
+    "(Permissions in NATS)"
+)
 
 
 def _view(ends: Ends) -> View | None:
@@ -57,7 +60,7 @@ def check_servers(ends: Ends) -> Iterator[Finding]:
 
 def _server(ends: Ends, server: ServerView, *, is_needed: bool) -> Finding:
     if server.trouble is not None:
-        what = f"{server.url} does not let a bridge in: {printable(server.trouble)}"
+        what = f"{server.url}: no connection: {printable(server.trouble)}"
         return wrong(what, _UP) if is_needed else note(what, _UP)
     kind = "encrypted" if server.is_encrypted else "not encrypted"
     text = (

@@ -67,7 +67,7 @@ def check_outward(ends: Ends) -> Iterator[Finding]:
             f"a first start: what comes behind the head, position {head.position}, would cross"
         )
         return
-    place = _behind(ends, last, state)
+    place = _behind(ends, last, state, head.epoch)
     if place.epoch != head.epoch:
         yield note(
             f"the relay's journal is not {place.epoch:x}, of which {_words(place)} has crossed: "
@@ -92,10 +92,10 @@ def _last(ends: Ends) -> Last | None:
     return view.stream.last
 
 
-def _behind(ends: Ends, last: Last | None, state: State) -> Place:
+def _behind(ends: Ends, last: Last | None, state: State, epoch: int) -> Place:
     from alphapulse_relay.bridge.check import outward_place  # noqa: PLC0415
 
-    return outward_place(ends.settings, last, state, ends.asked)
+    return outward_place(ends.settings, last, state, ends.asked, epoch)
 
 
 def _words(place: Place) -> str:

@@ -17,8 +17,8 @@ import { isSlow, peerName } from "./troubles.js";
 
 const DRAWN = 200;
 const DEPARTED_DRAWN = 20;
-/** What the names of bridges begin with: they are clients that pass on what they are sent. */
-const BRIDGE = "bridge-";
+/** The name of a relay's bridge: a client that passes on what it is sent. */
+const BRIDGE = "bridge";
 
 const QUEUE_TITLE = "Bytes that were handed to the connection and that the peer has not taken";
 const LAG_TITLE = "Bytes of the log from what the peer was sent last to the newest message";
@@ -170,7 +170,7 @@ function fillRow(row, peer) {
   row.title = peer.slow ? "slow" : "";
   const [name] = row.cells;
   setText(name.children[0], peerName(peer));
-  name.children[1].hidden = !peer.client_name?.startsWith(BRIDGE);
+  name.children[1].hidden = peer.client_name !== BRIDGE;
   setText(name.children[1], bridgeText(peer));
   setText(name.children[2], whoElse(peer));
   COLUMNS.slice(1).forEach(({ read, text }, index) => {

@@ -49,7 +49,7 @@ class TestRelay:
         """The bridge may have its own just now."""
         assert not isinstance(ends(tmp_path, relay.socket).head, Failure)
         line = relay.wait_for_log("peer (left|closed|disconnected|.*finished)")
-        assert "bridge-desk" not in line
+        assert "bridge" not in line
 
     def test_none(self, tmp_path: Path) -> None:
         failure = ends(tmp_path, tmp_path / "s.sock").head

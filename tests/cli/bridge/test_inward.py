@@ -110,11 +110,12 @@ def test_an_end_that_was_lost_before_anything_came(tmp_path: Path) -> None:
 
 
 def test_a_stream_that_was_made_before_is_another_ones(tmp_path: Path) -> None:
-    ((_, text),) = check(tmp_path, stream(), created="another", done=3)
+    given = {"created": "another", "done": 3, "gone": MADE.timestamp() + 1}
+    ((_, text),) = check(tmp_path, stream(), **given)
     assert "a first start" in text
 
 
 def test_a_stream_that_was_made_since_is_taken_as_a_whole(tmp_path: Path) -> None:
     one = remember(ends(tmp_path, stream(state={"first_seq": 1})), created="another", done=3)
-    one.file.saved = MADE.timestamp() - 1  # type: ignore[union-attr]
+    one.file.state.gone = MADE.timestamp() - 1  # type: ignore[union-attr]
     assert only(check_inward, one).what.startswith("would go on behind message 0, 10 bef")
