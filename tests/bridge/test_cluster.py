@@ -8,7 +8,7 @@ pytest.importorskip("nats")
 
 from tests.soak.bridges import chaos
 
-MESSAGES = 6_000
+MESSAGES = 3_000
 RATE = 1_000.0
 SECONDS_BETWEEN = 0.6
 
