@@ -58,8 +58,9 @@ async def running(settings: BridgeSettings) -> AsyncIterator[Server]:
     try:
         yield server
     finally:
-        task.cancel()
-        await asyncio.wait([task], timeout=PATIENCE)
+        while not task.done():  # nats-py catches that at times
+            task.cancel()
+            await asyncio.wait([task], timeout=0.2)
         assert task.cancelled()
 
 
