@@ -75,3 +75,9 @@ def is_spare(data: memoryview | mmap, index: memoryview | mmap) -> bool:
     unused = bytes(len(MAGIC))
     trailer = len(data) - PAGE
     return index[: len(MAGIC)] == unused == data[trailer : trailer + len(MAGIC)]
+
+
+def is_blank(file: memoryview | mmap) -> bool:
+    """Whether nothing was ever written in a file: it is all zeros."""
+    zeros = bytes(PAGE)
+    return all(file[start : start + PAGE] == zeros for start in range(0, len(file), PAGE))

@@ -19,7 +19,7 @@ from alphapulse_relay.journal.format import (
     data_path,
     slots,
 )
-from alphapulse_relay.journal.headers import data_name, header_of, is_spare
+from alphapulse_relay.journal.headers import data_name, header_of, is_blank, is_spare
 from alphapulse_relay.journal.mending import Damage, Mender, Recovered, verify_records
 
 __all__ = [
@@ -87,13 +87,21 @@ def _look_at(directory: Path, slot: int, found: Recovery, writable: bool) -> Hea
         found.maps[slot] = maps
         return header
     name = data_path(directory, slot).name
-    if is_spare(maps.data, maps.index) and not maps.short:
+    if _is_spare(maps):
         found.spare.append(slot)
     else:
         detail = "both copies of the header are lost: what the file holds cannot be placed"
         found.damage.append(Damage(name, 0, 0, detail))
     maps.close()
     return None
+
+
+def _is_spare(maps: Maps) -> bool:
+    if not is_spare(maps.data, maps.index):
+        return False
+    # A kill while the slot was made or removed may have left one file of two; but a file that is
+    # gone may also have held the only good header.
+    return not maps.short or (is_blank(maps.data) and is_blank(maps.index))
 
 
 def _settle_epoch(directory: Path, found: Recovery, headers: dict[int, Header]) -> None:

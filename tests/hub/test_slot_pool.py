@@ -100,6 +100,46 @@ def test_a_slot_that_was_being_made_is_no_damage(make: Make, tmp_path: Path) -> 
     assert not list((tmp_path / "journal").glob("*.new"))
 
 
+@pytest.mark.parametrize("left", [data_path, index_path])
+def test_a_slot_of_which_one_file_had_its_name_is_no_damage(
+    make: Make, tmp_path: Path, left: Callable[[Path, int], Path]
+) -> None:
+    """As a kill leaves it between the two renames when it is made, or when it is removed."""
+    first = make()
+    first.append()
+    first.kill()
+    used = {each.slot.number for each in first.log.segments}
+    spare = next(number for number in range(SEGMENTS) if number not in used)
+    (path,) = {data_path, index_path} - {left}
+    path(tmp_path / "journal", spare).unlink()
+    second = make()
+    assert second.log.head == first.log.head, "positions are left out for nothing"
+    second.fill(10)
+    assert second.journal.pager.damage == 0
+    assert second.journal.pool.disk_bytes == second.disk_bytes() <= SIZE
+    second.check(first.written | second.written)
+
+
+@pytest.mark.parametrize("path", [data_path, index_path])
+def test_a_segment_that_lost_a_file_and_its_header_is_never_taken_for_a_spare_slot(
+    make: Make, tmp_path: Path, path: Callable[[Path, int], Path]
+) -> None:
+    first = make()
+    first.append(3)
+    first.close()
+    (segment,) = first.log.segments
+    data, index = (
+        each(tmp_path / "journal", segment.slot.number) for each in (data_path, index_path)
+    )
+    for file, offset in ((data, segment.size), (index, 0)):
+        with file.open("r+b") as opened:
+            opened.seek(offset)
+            opened.write(bytes(PAGE if path is index_path else 64))
+    path(tmp_path / "journal", segment.slot.number).unlink()
+    second = make()
+    assert second.journal.pager.damage == 1
+
+
 def test_what_was_given_up_is_made_ready_in_the_background(make: Make) -> None:
     first = make()
     first.fill(9)

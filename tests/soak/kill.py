@@ -25,7 +25,7 @@ def replay(relay: Relay) -> list[bytes]:
         if isinstance(event, Message):
             found.append(event.data)
         elif isinstance(event, Missed):
-            assert event.gap.reason is GapReason.RETENTION, event.gap
+            assert event.gap.reason is GapReason.RETENTION, (event.gap, relay.log)
             assert not found, "a gap between messages"
     return found
 
