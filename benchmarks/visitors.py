@@ -47,8 +47,6 @@ PROOF = "client.pem"
 """A certificate and its key, and what the relay's is signed by: itself."""
 AT_ONCE = 8
 """Clients that shake hands at the same time, each as fast as it can."""
-LET_IN_AT_ONCE = 216
-"""More handshakes than a TLS port begins before it has others wait: a flood lasts."""
 HELLOS_HELD = 256
 """Twice as many unfinished handshakes as a TLS port takes."""
 HELLO_EACH = 0.002
@@ -229,8 +227,8 @@ def client_hello(context: ssl.SSLContext) -> bytes:
     raise VisitError("a handshake was done without an answer")
 
 
-def visit_with_handshakes(before: int, port: int, path: str) -> Visit:
-    """Come in and go, again and again: so often before anything is measured."""
+def visit_with_handshakes(port: int, path: str) -> Visit:
+    """Come in and go, again and again."""
     context = client_context(path)
     pool = ThreadPoolExecutor(AT_ONCE)
 
@@ -241,18 +239,10 @@ def visit_with_handshakes(before: int, port: int, path: str) -> Visit:
     def all_come_and_go() -> int:
         return len(list(pool.map(come_and_go, range(AT_ONCE))))
 
-    return _flood(all_come_and_go, before)
+    return Visit(each=0.0, step=all_come_and_go)
 
 
-def _flood(step: Callable[[], int], before: int) -> Visit:
-    """Do a step without a pause: so much of it now."""
-    done = 0
-    while done < before:
-        done += step()
-    return Visit(each=0.0, step=step, done=done)
-
-
-def visit_with_hellos(before: int, port: int, path: str) -> Visit:
+def visit_with_hellos(port: int, path: str) -> Visit:
     """Make the relay do its part of a handshake, which is the larger one, and go."""
     hello = client_hello(client_context(path))
 
@@ -265,7 +255,7 @@ def visit_with_hellos(before: int, port: int, path: str) -> Visit:
             connection.close()
         return AT_ONCE
 
-    return _flood(greet, before)
+    return Visit(each=0.0, step=greet)
 
 
 def visit_with_half_a_hello(port: int, path: str) -> Visit:
@@ -295,9 +285,8 @@ VISITS: dict[str, Callable[[int, str], Visit]] = {
     "stalled": visit_without_reading,
     "half-open": visit_half_open,
     "wrong": visit_wrongly,
-    "first-handshakes": partial(visit_with_handshakes, 0),
-    "handshakes": partial(visit_with_handshakes, LET_IN_AT_ONCE),
-    "hellos": partial(visit_with_hellos, LET_IN_AT_ONCE),
+    "handshakes": visit_with_handshakes,
+    "hellos": visit_with_hellos,
     "half-hellos": visit_with_half_a_hello,
 }
 """What there is, by key."""

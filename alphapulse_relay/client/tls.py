@@ -16,55 +16,133 @@ from typing import Any, NoReturn
 from alphapulse_relay.client.address import TLSAddress
 from alphapulse_relay.client.errors import CertificateError
 
+SEND_SIZE = 64 * 1024
+"""Bytes that are encrypted at once: what then does not fit into the socket is kept."""
+RECORD_HEADER_SIZE = 5
+"""Bytes: type, version, length (RFC 8446, section 5.1)."""
+RECORD_LENGTH_SIZE = 2
+"""Bytes of the length, the last of them."""
 _NO_ANSWER = "no answer in TLS: does that port encrypt?"
 
 
-class TLSSocket(ssl.SSLSocket):
-    """The client's end of an encrypted connection."""
+class TLSSocket(socket.socket):
+    """The client's end of an encrypted connection; takes over a connected socket.
 
-    def recv(self, buflen: int = 1024, flags: int = 0) -> bytes:
+    OpenSSL gets and gives its bytes in memory: on a socket of its own it would read as soon as it
+    has said that no more is sent, and take what still comes for a failure (SSL_shutdown(3)).
+    """
+
+    def __init__(self, connection: socket.socket, context: ssl.SSLContext, name: str) -> None:
+        self._arrived, self._leaving = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self._arrived, self._leaving, server_hostname=name)
+        timeout = connection.gettimeout()
+        super().__init__(fileno=connection.detach())
+        self.settimeout(timeout)
+        self._header = b""  # of the record that arrives, until it is whole...
+        self._missing = 0  # ...and how many bytes of the record are missing then
+        self._unread = b""  # what had arrived when the end was said
+        self._unsent = bytearray()  # records that do not fit into the socket...
+        self._encrypted = 0  # ...and how many bytes of what is sent are in them
+        self._said_end = False
+
+    def do_handshake(self) -> None:
+        """Have the other end prove who it is. Raises ``OSError``."""
+        while True:
+            try:
+                self._tls.do_handshake()
+            except ssl.SSLWantReadError:
+                self._flush()
+                self._take()
+            else:
+                self._flush()
+                return
+
+    def recv(self, buflen: int, _flags: int = 0, /) -> bytes:
         """Receive; see ``socket.socket``."""
-        try:
-            return super().recv(buflen, flags)
-        except ssl.SSLZeroReturnError:
-            return b""  # the end, after this end's own
-        except ssl.SSLError as error:
-            _raise_plain(error)
+        if self._unread:
+            data, self._unread = self._unread[:buflen], self._unread[buflen:]
+            return data
+        while True:
+            try:
+                return self._tls.read(buflen)
+            except ssl.SSLWantReadError:
+                self._take()
+            except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
+                return b""  # the end, be it said or not: messages tell whether they are whole
+            except ssl.SSLError as error:
+                _raise_plain(error)
 
-    def send(self, data: Any, flags: int = 0) -> int:
-        """Send; see ``socket.socket``."""
-        try:
-            return super().send(data, flags)
-        except ssl.SSLError as error:
-            _raise_plain(error)
+    def send(self, data: Any, _flags: int = 0, /) -> int:
+        """Send; see ``socket.socket``. What did not fit is to be given again, before all else."""
+        if not self._encrypted:
+            try:
+                self._encrypted = self._tls.write(memoryview(data)[:SEND_SIZE])
+            except ssl.SSLError as error:
+                _raise_plain(error)
+        self._flush()
+        sent, self._encrypted = self._encrypted, 0
+        return sent
 
-    def shutdown(self, _how: int = socket.SHUT_WR) -> None:
+    def sendall(self, data: Any, _flags: int = 0, /) -> None:
+        """Send all; see ``socket.socket``."""
+        view = memoryview(data)
+        while view:
+            view = view[self.send(view) :]
+
+    def shutdown(self, _how: int = socket.SHUT_WR, /) -> None:
         """Tell the other end that no more comes; receiving goes on.
 
         As by sending, the other end's kernel is waited for, if it has no room.
         """
-        while not self._said_end():
-            select.select([], [self], [])
+        self._encrypt_end()
+        while True:
+            try:
+                self._flush()
+            except BlockingIOError:
+                select.select([], [self], [])
+            else:
+                return
 
     def close(self) -> None:
         """Tell the other end that no more comes, or it would take the end for a failure."""
-        with suppress(OSError, ValueError):
-            self._said_end()
+        with suppress(OSError):
+            self.setblocking(False)
+            self._encrypt_end()
+            self._flush()
         super().close()
 
-    def _said_end(self) -> bool:
-        """Say that no more comes, without waiting; False if there is no room for that yet."""
-        timeout = self.gettimeout()
-        self.setblocking(False)
-        try:
-            self.unwrap()
-        except ssl.SSLWantWriteError:
-            return False
-        except ssl.SSLError:
-            pass  # it is said, but the other end has not said so, or something else before
-        finally:
-            self.settimeout(timeout)
-        return True
+    def _encrypt_end(self) -> None:
+        if self._said_end:
+            return
+        self._said_end = True
+        while pending := self._tls.pending():
+            self._unread += self._tls.read(pending)
+        with suppress(ssl.SSLError):  # it is said, but the other end has not said so
+            self._tls.unwrap()
+
+    def _take(self) -> None:
+        """Receive what has come of a record, or first of its header (RFC 8446, section 5.1).
+
+        And nothing behind it: who waits for more waits for the socket. Raises ``OSError``.
+        """
+        data = super().recv(self._missing or RECORD_HEADER_SIZE - len(self._header))
+        if not data:
+            self._arrived.write_eof()
+            return
+        self._arrived.write(data)
+        if self._missing:
+            self._missing -= len(data)
+            return
+        self._header += data
+        if len(self._header) == RECORD_HEADER_SIZE:
+            self._missing = int.from_bytes(self._header[-RECORD_LENGTH_SIZE:])
+            self._header = b""
+
+    def _flush(self) -> None:
+        """Send what is encrypted. Raises ``OSError``; what does not fit then waits here."""
+        self._unsent += self._leaving.read()
+        while self._unsent:
+            del self._unsent[: super().send(self._unsent)]
 
 
 def encrypted(connection: socket.socket, address: TLSAddress) -> TLSSocket:
@@ -74,21 +152,29 @@ def encrypted(connection: socket.socket, address: TLSAddress) -> TLSSocket:
     TLS fails otherwise, or a file of the address cannot be used. The socket is closed then.
     """
     with connection:
-        try:
-            wrapped = load_context(address).wrap_socket(connection, server_hostname=address.name)
-        except ssl.SSLCertVerificationError as error:
-            where = f"{address.host}:{address.port}"
-            raise CertificateError(
-                f"what listens at {where} is not {address.name}: {error.verify_message.rstrip('.')}"
-            ) from error
-        except (ssl.SSLEOFError, ConnectionResetError) as error:
-            raise ConnectionResetError(f"closed, {_NO_ANSWER}") from error
-        except ssl.SSLError as error:
-            _raise_plain(error)
-        except TimeoutError as error:
-            raise TimeoutError(_NO_ANSWER) from error
-    assert isinstance(wrapped, TLSSocket)
+        wrapped = TLSSocket(connection, load_context(address), address.name)
+    try:
+        _shake_hands(wrapped, address)
+    except BaseException:
+        wrapped.close()
+        raise
     return wrapped
+
+
+def _shake_hands(connection: TLSSocket, address: TLSAddress) -> None:
+    try:
+        connection.do_handshake()
+    except ssl.SSLCertVerificationError as error:
+        where = f"{address.host}:{address.port}"
+        raise CertificateError(
+            f"what listens at {where} is not {address.name}: {error.verify_message.rstrip('.')}"
+        ) from error
+    except (ssl.SSLEOFError, ConnectionResetError) as error:
+        raise ConnectionResetError(f"closed, {_NO_ANSWER}") from error
+    except ssl.SSLError as error:
+        _raise_plain(error)
+    except TimeoutError as error:
+        raise TimeoutError(_NO_ANSWER) from error
 
 
 def load_context(address: TLSAddress) -> ssl.SSLContext:
@@ -97,7 +183,6 @@ def load_context(address: TLSAddress) -> ssl.SSLContext:
     Raises ``OSError`` if one cannot be used.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.sslsocket_class = TLSSocket
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.hostname_checks_common_name = False  # only names of which it says what they are
     if address.ca is None:

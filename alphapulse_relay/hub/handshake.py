@@ -37,11 +37,12 @@ HANDSHAKES_MAX = 128
 descriptors. Others wait to be accepted..."""
 UNDISTURBED_SECONDS = 1.0
 """...until one is done, or the one that began first has had so long: it goes for them."""
-HANDSHAKES_PER_SECOND = 4
-"""How many may begin at a port in the long run. Others wait to be accepted. Each takes 2 to 3 ms of
-what peers wait for, so a flood disturbs less than one in a hundred of their messages."""
-HANDSHAKES_BURST_SECONDS = 50.0
-"""So many seconds' worth may begin at once: 200, when desks come back after a restart."""
+HANDSHAKES_PER_SECOND = 2
+"""How many may begin at a port in the long run. Others wait to be accepted. Each, and that its peer
+comes and goes, takes 2 to 3 ms of what others wait for: so a flood disturbs less than one in a
+hundred of their messages."""
+HANDSHAKES_BURST_SECONDS = 15.0
+"""So many seconds' worth may begin at once: 30, when desks come back after a restart."""
 _READ_SIZE = 1 << 15
 """Bytes that are taken at once of what is to be sent: more than a step of the handshake makes."""
 _FAULTS = {

@@ -3,7 +3,9 @@
 import select
 import socket
 import ssl
-from unittest.mock import Mock
+from collections.abc import Callable
+from contextlib import suppress
+from threading import Event, Thread
 
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -33,11 +35,37 @@ def echoes_to_the_end(connection: Connection) -> None:
     connection.send(b"!")
 
 
+def reads_when(told: Event, got: list[int]) -> Callable[[Connection], None]:
+    """Reads nothing before it is told, then all; ``got`` is how much. The end must be said."""
+
+    def read(connection: Connection) -> None:
+        told.wait(PATIENCE)
+        connection.socket.suppress_ragged_eofs = False
+        got.append(sum(iter(lambda: len(connection.socket.recv(65536)), 0)))
+
+    return read
+
+
 def reads_nothing(connection: Connection) -> None:
     """Says nothing, and waits until the client has gone."""
     poll = select.poll()
     poll.register(connection.socket, select.POLLRDHUP)
     poll.poll(PATIENCE * 1000)
+
+
+def filled(link: TLSSocket) -> int:
+    """Send until both ends' kernels have no more room; return how many bytes were taken."""
+    sent = 0
+    link.setblocking(False)
+    while select.select([], [link], [], 0.1)[1]:
+        with suppress(BlockingIOError):
+            sent += link.send(bytes(65536))
+    return sent
+
+
+def rest(link: TLSSocket) -> bytes:
+    """Return all that comes."""
+    return b"".join(iter(lambda: link.recv(1 << 18), b""))
 
 
 def opened(address: str) -> TLSSocket:
@@ -191,21 +219,53 @@ class TestSocket:
                 while True:
                     link.send(bytes(65536))
 
-    def test_waits_for_room_to_say_the_end(self, tmp_path, monkeypatch):
-        monkeypatch.setattr(TLSSocket, "unwrap", Mock(side_effect=[ssl.SSLWantWriteError, None]))
-        with TLSRelay(tmp_path, nothing) as relay:
+    def test_waits_for_room_to_say_the_end(self, tmp_path):
+        told, got = Event(), []
+        with TLSRelay(tmp_path, reads_when(told, got)) as relay, opened(relay.address()) as link:
+            sent = filled(link)
+            ending = Thread(target=link.shutdown)
+            ending.start()
+            ending.join(0.1)
+            assert ending.is_alive()
+            told.set()
+            ending.join(PATIENCE)
+            assert link.gettimeout() == 0
+            link.settimeout(PATIENCE)
+            assert rest(link) == b""
+        (received,) = got
+        assert sent <= received
+
+    def test_that_is_closed_waits_for_nobody(self, tmp_path):
+        with TLSRelay(tmp_path, reads_nothing) as relay:
             link = opened(relay.address())
-            link.shutdown(socket.SHUT_WR)
-            assert TLSSocket.unwrap.call_count == 2
-            TLSSocket.unwrap.side_effect = [ssl.SSLWantWriteError]
-            link.close()  # waits for nobody
-        assert TLSSocket.unwrap.call_count == 3
+            filled(link)
+            link.close()
+            link.close()
 
     def test_goes_on_receiving_when_no_more_is_sent(self, tmp_path):
         with TLSRelay(tmp_path, echoes_to_the_end) as relay, opened(relay.address()) as link:
             link.sendall(b"x" * 50_000)
             link.shutdown(socket.SHUT_WR)
+            assert rest(link) == b"x" * 50_000 + b"!"
+
+    @pytest.mark.parametrize("taken", [0, 10])
+    def test_loses_nothing_of_what_comes_while_it_says_the_end(self, tmp_path, taken):
+        with TLSRelay(tmp_path, echoes_to_the_end) as relay, opened(relay.address()) as link:
+            link.sendall(b"x" * 50_000)
+            select.select([link], [], [], PATIENCE)
+            got = link.recv(taken) if taken else b""
+            link.shutdown(socket.SHUT_WR)
+            assert got + rest(link) == b"x" * 50_000 + b"!"
+
+    def test_leaves_to_the_socket_what_nobody_has_asked_for(self, tmp_path):
+        with TLSRelay(tmp_path, echoes_to_the_end) as relay, opened(relay.address()) as link:
+            link.sendall(b"x" * 50_000)
+            link.setblocking(False)
             got = b""
-            while data := link.recv(1 << 18):
-                got += data
-        assert got == b"x" * 50_000 + b"!"
+            while len(got) < 50_000:
+                assert select.select([link], [], [], PATIENCE)[0], "it is readable for all there is"
+                with suppress(BlockingIOError):
+                    got += link.recv(1 << 18)
+            link.shutdown(socket.SHUT_WR)
+            link.settimeout(PATIENCE)
+            assert rest(link) == b"!"
