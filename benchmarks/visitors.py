@@ -16,10 +16,11 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from threading import Thread
 
 LIFETIME = 30
 """Seconds after which it ends by itself: before anybody misses the answer to a WebSocket's ping."""
@@ -47,6 +48,8 @@ PROOF = "client.pem"
 """A certificate and its key, and what the relay's is signed by: itself."""
 AT_ONCE = 8
 """Clients that shake hands at the same time, each as fast as it can."""
+COUNT_EACH = 0.1
+"""Seconds until those that are done are counted again."""
 HELLOS_HELD = 256
 """Twice as many unfinished handshakes as a TLS port takes."""
 HELLO_EACH = 0.002
@@ -230,32 +233,39 @@ def client_hello(context: ssl.SSLContext) -> bytes:
 def visit_with_handshakes(port: int, path: str) -> Visit:
     """Come in and go, again and again."""
     context = client_context(path)
-    pool = ThreadPoolExecutor(AT_ONCE)
 
-    def come_and_go(_: int) -> None:
-        with connect(port) as plain, context.wrap_socket(plain) as connection:
-            connection.do_handshake()
+    def come_and_go() -> None:
+        with connect(port) as plain, context.wrap_socket(plain):
+            pass
 
-    def all_come_and_go() -> int:
-        return len(list(pool.map(come_and_go, range(AT_ONCE))))
-
-    return Visit(each=0.0, step=all_come_and_go)
+    return _flood(come_and_go)
 
 
 def visit_with_hellos(port: int, path: str) -> Visit:
     """Make the relay do its part of a handshake, which is the larger one, and go."""
     hello = client_hello(client_context(path))
 
-    def greet() -> int:
-        connections = [connect(port) for _ in range(AT_ONCE)]
-        for connection in connections:
+    def greet() -> None:
+        with connect(port) as connection:
             connection.sendall(hello)
-        for connection in connections:
             receive(connection)
-            connection.close()
-        return AT_ONCE
 
-    return Visit(each=0.0, step=greet)
+    return _flood(greet)
+
+
+def _flood(act: Callable[[], None]) -> Visit:
+    """Do it as often as the relay lets some clients at once."""
+    done: deque[int] = deque()
+
+    def act_on() -> None:
+        while True:
+            with suppress(TimeoutError):  # who waits too long comes again
+                act()
+                done.append(1)
+
+    for _ in range(AT_ONCE):
+        Thread(target=act_on, daemon=True).start()
+    return Visit(each=COUNT_EACH, step=lambda: sum(done.popleft() for _ in range(len(done))))
 
 
 def visit_with_half_a_hello(port: int, path: str) -> Visit:

@@ -20,6 +20,10 @@ class Allowance:
         """Take so much, be it too much; ``now`` is in seconds."""
         self._paid_at = max(self._paid_at, now - self._burst) + amount / self._rate
 
+    def give_back(self, amount: int) -> None:
+        """Have so much of what was taken as if it had not been."""
+        self._paid_at -= amount / self._rate
+
     def change_rate(self, rate: float, now: float) -> None:
         """Go on at another rate, by which as much is owed as before."""
         if self._paid_at > now:

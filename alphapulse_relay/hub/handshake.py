@@ -37,12 +37,15 @@ HANDSHAKES_MAX = 128
 descriptors. Others wait to be accepted..."""
 UNDISTURBED_SECONDS = 1.0
 """...until one is done, or the one that began first has had so long: it goes for them."""
-HANDSHAKES_PER_SECOND = 2
+HANDSHAKES_PER_SECOND = 0.5
 """How many may begin at a port in the long run. Others wait to be accepted. Each, and that its peer
-comes and goes, takes 2 to 3 ms of what others wait for: so a flood disturbs less than one in a
-hundred of their messages."""
-HANDSHAKES_BURST_SECONDS = 15.0
-"""So many seconds' worth may begin at once: 30, when desks come back after a restart."""
+comes and goes, takes 2 to 3 ms of what others wait for: so a flood disturbs one in a thousand of
+their messages."""
+HANDSHAKES_BURST_SECONDS = 16.0
+"""So many seconds' worth may begin at once: 8."""
+STAY_SECONDS = 1.0
+"""Who comes in and is still there then is no flood: another one may begin in its place. So desks
+that come back after a restart need not wait for long."""
 _READ_SIZE = 1 << 15
 """Bytes that are taken at once of what is to be sent: more than a step of the handshake makes."""
 _FAULTS = {
@@ -104,6 +107,12 @@ class HandshakeFactory(ServerFactory):
         """Take note that one is done, or has failed."""
         del self._under_way[handshake]
         self._accept_or_wait()
+
+    def stayed(self, connection: Any) -> None:
+        """Look whether one that came in has stayed."""
+        if connection.connected:
+            self._allowance.give_back(1)
+            self._accept_or_wait()
 
     def _accept_or_wait(self) -> None:
         """Have the port accept, or wait until another may begin."""
@@ -197,6 +206,7 @@ class Handshake(Protocol):
         tls.makeConnection(self.transport)
         protocol.makeConnection(tls)
         tls._flushReceiveBIO()  # what has come with the last of the handshake
+        self._hub.clock.callLater(STAY_SECONDS, self._factory.stayed, tls)
 
     def refuse(self, why: str) -> None:
         """Cut a connection that does not come in."""

@@ -47,6 +47,24 @@ def test_is_whole_once_all_is_saved_again() -> None:
     assert allowance.is_whole(NOW + BURST_SECONDS / 2 + 0.01)
 
 
+def test_what_is_given_back_is_as_if_it_had_not_been_taken() -> None:
+    allowance = Allowance(10.0)
+    allowance.take(12, NOW)
+    allowance.give_back(2)
+    assert allowance.owed_seconds(NOW) == 0
+    allowance.take(3, NOW)
+    assert allowance.owed_seconds(NOW) == pytest.approx(0.3)
+
+
+def test_no_more_is_saved_for_what_is_given_back() -> None:
+    allowance = Allowance(10.0)
+    allowance.take(5, NOW)
+    later = NOW + 60
+    allowance.give_back(5)
+    allowance.take(11, later)
+    assert allowance.owed_seconds(later) == pytest.approx(0.1)
+
+
 @pytest.mark.parametrize("rate", [5, 20])
 def test_at_another_rate_as_much_is_owed(rate: int) -> None:
     allowance = Allowance(10)

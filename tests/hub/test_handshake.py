@@ -12,6 +12,7 @@ import pytest_twisted
 from cryptography.hazmat.primitives.serialization import Encoding
 from twisted.internet.defer import gatherResults, maybeDeferred
 from twisted.internet.endpoints import serverFromString
+from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 
 from alphapulse_relay.client.blocking import Client
@@ -306,6 +307,34 @@ class TestFlood:
             door.plain().close()
         await door.enter(door.authority.issue("desk"))
         assert door.hub.counters.refused[Refusal.TLS] == 5
+        await door.close()
+
+    async def test_of_those_who_stay_waits_for_nobody(
+        self, path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(handshake, "HANDSHAKES_PER_SECOND", 0.01)
+        monkeypatch.setattr(handshake, "HANDSHAKES_BURST_SECONDS", 0)
+        monkeypatch.setattr(handshake, "STAY_SECONDS", 0.01)
+        door = Door(path.parent)
+        await door.listen()
+        desk = door.authority.issue("desk")
+        for _ in range(3):
+            await door.enter(desk)
+        await door.close()
+
+    async def test_of_those_who_come_and_go_waits(
+        self, path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(handshake, "HANDSHAKES_PER_SECOND", 0.01)
+        monkeypatch.setattr(handshake, "HANDSHAKES_BURST_SECONDS", 0)
+        monkeypatch.setattr(handshake, "STAY_SECONDS", 0.2)
+        door = Door(path.parent)
+        await door.listen()
+        (await door.enter(door.authority.issue("desk"))).close()
+        await until(lambda: not door.peers)
+        door.plain().sendall(b"no TLS at all")
+        await deferLater(reactor, 0.3)
+        assert door.hub.counters.refused[Refusal.TLS] == 0
         await door.close()
 
     async def test_is_accepted_by_and_by(
