@@ -21,6 +21,7 @@ from twisted.logger import (
     FilteringLogObserver,
     ILogObserver,
     LogEvent,
+    Logger,
     LogLevel,
     LogLevelFilterPredicate,
     formatEvent,
@@ -29,6 +30,8 @@ from twisted.logger import (
 from twisted.python.logfile import LogFile
 from twisted.python.reflect import safe_str
 from zope.interface import implementer
+
+_log = Logger()
 
 _DEFAULT_FILE = "twistd.log"
 _LEGACY_FIELDS = frozenset({"format", "isError", "printed", "system", "why"})
@@ -54,14 +57,20 @@ class FileLog:
         """Write events of at least that level from now on."""
         self._least.setLogLevelForNamespace("", LogLevel.levelWithName(level))
 
-    def reopen(self) -> None:
+    def reopen(self) -> bool:
         """Go on in the file that has the name now: another program may have moved ours away.
 
-        Raises ``OSError`` if there can be none; then nothing has changed.
+        False if there can be none; then nothing has changed, which the log tells.
         """
-        if isinstance(self._out, LogFile):
+        if not isinstance(self._out, LogFile):
+            return True
+        try:
             os.close(os.open(self._out.path, os.O_RDWR | os.O_CREAT, 0o666))
-            self._out.reopen()
+        except OSError as error:
+            _log.warn("SIGHUP: the log stays in the file that is open: {error}", error=str(error))
+            return False
+        self._out.reopen()
+        return True
 
 
 def observer(level: str, form: str, twistd: Mapping[str, Any]) -> FileLog | None:

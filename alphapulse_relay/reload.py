@@ -96,12 +96,9 @@ class Parts:
     file_log: FileLog | None = None
 
     def reopen_log(self) -> None:
-        """Write to the file that has the log's name by now: the other may have been moved away."""
-        try:
-            if self.file_log is not None:
-                self.file_log.reopen()
-        except OSError as error:
-            _log.warn("SIGHUP: the log stays in the file that is open: {error}", error=str(error))
+        """Write to the file that has the log's name by now."""
+        if self.file_log is not None:
+            self.file_log.reopen()
 
     def go_by(self, settings: Settings) -> None:
         """Go by these settings, as far as a relay that runs can."""

@@ -5,10 +5,9 @@ Alone knows all rooms. twistd finds ``Options`` and ``makeService`` here.
 
 import gc
 import os
-import signal
 import time
 from collections.abc import Mapping
-from types import FrameType, MappingProxyType
+from types import MappingProxyType
 from typing import Any, NoReturn
 
 from twisted.application.service import IService, MultiService, Service
@@ -34,6 +33,7 @@ from alphapulse_relay.options import Options, Settings
 from alphapulse_relay.passed import PassedSockets, environment, from_systemd
 from alphapulse_relay.pem import PEMError
 from alphapulse_relay.reload import Parts, for_access, read_again, tell_of
+from alphapulse_relay.signals import heed_end, heed_hangup
 from alphapulse_relay.start import check_writable, exit_with, give_up, listen, open_when_free
 from alphapulse_relay.systemd import Notifier
 from alphapulse_relay.tls import read_all_again
@@ -255,21 +255,12 @@ class SignalRelayService(MultiService):
         self._notifier.stop()
 
     def _handle_signals(self) -> None:
-        # twistd's own handler would end the process by the same signal once all is done: to a
-        # shell or a supervisor a relay that left in order looks like one that was killed.
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._caught)
+        heed_end(self._reactor, self.on_signal)
         self.heed_hangup()
 
     def heed_hangup(self) -> None:
         """Have SIGHUP not end the process any more, but the settings be read again."""
-        signal.signal(signal.SIGHUP, self._on_hangup)
-
-    def _caught(self, number: int, _: FrameType | None) -> None:
-        self._reactor.callFromThread(self.on_signal, signal.Signals(number).name)
-
-    def _on_hangup(self, *_: object) -> None:
-        self._reactor.callFromThread(self.reload)
+        heed_hangup(self._reactor, self.reload)
 
     def reload(self) -> None:
         """Read settings and certificates again; if anything is wrong, all stays as it was."""

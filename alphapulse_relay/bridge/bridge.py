@@ -5,7 +5,7 @@ Puts the parts together, and begins again what has ended. Each part knows how to
 
 import asyncio
 import time
-from collections.abc import Callable, Collection, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -33,6 +33,7 @@ from alphapulse_relay.bridge.stream import (
     Wanted,
     WrongLastError,
 )
+from alphapulse_relay.bridge.tasks import together
 from alphapulse_relay.client.bookmark import Bookmark, fingerprint
 from alphapulse_relay.client.core import Missed, Run
 from alphapulse_relay.client.errors import BookmarkError, ClientError
@@ -45,9 +46,6 @@ AGAIN_SECONDS = 1.0
 """Pause before what has failed is begun again."""
 SAVE_SECONDS = 5.0
 """How often it is kept where the ways have come to. Only a quiet relay's place depends on it."""
-CANCEL_AGAIN_SECONDS = 0.2
-"""How long what is cancelled may take before it is again. That may get lost: nats-py catches it at
-times, and so does ``wait_for`` of Python 3.11."""
 PATIENCE_SECONDS = 1.0
 """How long the relay is left unread while nothing can be published. Then nothing more is asked of
 it until that goes on: it could not acknowledge what comes from afar either."""
@@ -184,7 +182,7 @@ class Bridge:
 
     async def _go_outward(self) -> None:
         await self.stream.check()
-        last = await self._last()
+        last = await self.stream.last_of_relay(self._subject)
         await self._check_alone(last)
         place = self.outward.place or known_place(self.file.state, last)
         await self.link.connected()
@@ -221,12 +219,6 @@ class Bridge:
                     f"{last.sequence} in the stream is not of the journal here"
                 )
         self._overtaken = False
-
-    async def _last(self) -> Last | None:
-        """Return the last message of this relay in the stream, split by type or not."""
-        subjects = self._subject, f"{self._subject}.>"
-        found = [await self.stream.last_of(subject) for subject in subjects]
-        return max(filter(None, found), key=lambda last: last.sequence, default=None)
 
     def run_received(self, run: Run) -> None:
         """Send on what the relay has."""
@@ -328,33 +320,6 @@ class Bridge:
 
     async def _history(self, epoch: int, position: int, sources: frozenset[int]) -> Iterable[bytes]:
         return await messages_since(self._endpoint, epoch, position, sources)
-
-
-async def together(*parts: Coroutine[Any, Any, None]) -> None:
-    """Do all of it until one part fails, or all are cancelled; none goes on after that.
-
-    Not by a ``TaskGroup``: Python 3.11's forgets that it was cancelled if a part fails just then.
-    """
-    tasks = [asyncio.ensure_future(part) for part in parts]
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
-        for task in done:
-            task.result()
-    finally:
-        await _end(tasks)
-
-
-async def _end(tasks: Collection[asyncio.Future[None]]) -> None:
-    """Cancel tasks until all have ended."""
-    while pending := [task for task in tasks if not task.done()]:
-        for task in pending:
-            task.cancel()
-        # Who cancels this one does so again.
-        with suppress(asyncio.CancelledError):
-            await asyncio.wait(pending, timeout=CANCEL_AGAIN_SECONDS)
-    for task in tasks:
-        if not task.cancelled():
-            task.exception()  # or asyncio would tell that nobody has looked at it
 
 
 def known_place(state: State, last: Last | None) -> Place:

@@ -15,25 +15,20 @@ from nats.js import JetStreamContext
 from nats.js.api import ConsumerInfo, StreamInfo
 
 from alphapulse_relay.bridge.account import Account
-from alphapulse_relay.bridge.bridge import (
-    CANCEL_AGAIN_SECONDS,
-    asked_of,
-    known_place,
-    wanted_stream,
-)
+from alphapulse_relay.bridge.bridge import asked_of, known_place, wanted_stream
 from alphapulse_relay.bridge.envelope import Place
 from alphapulse_relay.bridge.options import BridgeSettings
 from alphapulse_relay.bridge.outward import Outward
 from alphapulse_relay.bridge.server import Server, describe, tls_context
 from alphapulse_relay.bridge.state import State
 from alphapulse_relay.bridge.stream import (
-    SMALLEST_PAYLOAD,
     Last,
     LaterError,
     Stream,
     StreamError,
     faults_of,
 )
+from alphapulse_relay.bridge.tasks import end
 
 ANSWER_SECONDS = 5.0
 """How long a server may take to let us in, and to answer a question."""
@@ -106,10 +101,7 @@ async def look(settings: BridgeSettings) -> View:
         here = next((server for server in servers.values() if server.is_connected), None)
         return view if here is None else await _look_into(settings, here, view)
     finally:
-        while pending := [task for task in running if not task.done()]:
-            for task in pending:
-                task.cancel()
-            await asyncio.wait(pending, timeout=CANCEL_AGAIN_SECONDS)
+        await end(running)
 
 
 async def _look_at(server: Server, url: str, is_encrypted: bool) -> ServerView:
@@ -157,32 +149,18 @@ async def _stream(
         return None
     last, stranger = None, None
     try:
-        last = await _last(Stream(server, wanted), f"{wanted.subject}.{settings.name}")
+        last = await Stream(server, wanted).last_of_relay(f"{wanted.subject}.{settings.name}")
     except StreamError as error:
         stranger = str(error)
     return StreamView(
         info,
-        (*faults_of(info.config, wanted), *_too_small(info, server.client.max_payload)),
+        tuple(faults_of(info.config, wanted, server.client.max_payload)),
         await _oldest(jetstream, info),
         dict(info.state.subjects or {}),
         last,
         stranger,
         await _consumer(settings, jetstream),
     )
-
-
-async def _last(stream: Stream, subject: str) -> Last | None:
-    """Return the last message of a relay, split by type or not."""
-    found = [await stream.last_of(each) for each in (subject, f"{subject}.>")]
-    return max(filter(None, found), key=lambda last: last.sequence, default=None)
-
-
-def _too_small(info: StreamInfo, max_payload: int) -> list[str]:
-    size = info.config.max_msg_size or -1
-    room = min(max_payload, size) if size > 0 else max_payload
-    if room >= SMALLEST_PAYLOAD:
-        return []
-    return [f"it takes only {room} bytes in a message: at least {SMALLEST_PAYLOAD} are needed"]
 
 
 async def _oldest(jetstream: JetStreamContext, info: StreamInfo) -> float | None:

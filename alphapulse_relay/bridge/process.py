@@ -2,10 +2,8 @@
 
 import asyncio
 import os
-import signal
 from collections.abc import Mapping
 from contextlib import suppress
-from types import FrameType
 from typing import Any, NoReturn
 
 from twisted.application.service import IService, MultiService
@@ -25,6 +23,7 @@ from alphapulse_relay.bridge.start import StartError, end_with, exit_with, say
 from alphapulse_relay.bridge.state import StateError
 from alphapulse_relay.client.endpoint import client_endpoint
 from alphapulse_relay.logs import FileLog, observer
+from alphapulse_relay.signals import heed_end, heed_hangup
 from alphapulse_relay.systemd import Notifier
 
 LEAVING_SECONDS = 1.0
@@ -131,32 +130,16 @@ class BridgeService(MultiService):
     # Signals
 
     def _handle_signals(self) -> None:
-        # twistd's own handler would end the process by the same signal once all is done: to a
-        # supervisor a bridge that left in order looks like one that was killed.
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._caught)
+        heed_end(self._reactor, self.leave)
         self.heed_hangup()
 
     def heed_hangup(self) -> None:
         """Have SIGHUP not end the process any more, but the log be opened again."""
-        signal.signal(signal.SIGHUP, self._on_hangup)
-
-    def _caught(self, number: int, _: FrameType | None) -> None:
-        self._reactor.callFromThread(self.leave, signal.Signals(number).name)
-
-    def _on_hangup(self, *_: object) -> None:
-        self._reactor.callFromThread(self.reopen_log)
+        heed_hangup(self._reactor, self.reopen_log)
 
     def reopen_log(self) -> None:
-        """Write to the file that has the log's name by now: the other may have been moved away."""
-        try:
-            if self._file_log is not None:
-                self._file_log.reopen()
-        except OSError as error:
-            self._log.warn(
-                "SIGHUP: the log stays in the file that is open: {error}", error=str(error)
-            )
-        else:
+        """Write to the file that has the log's name by now."""
+        if self._file_log is None or self._file_log.reopen():
             self._log.info("SIGHUP: the log was opened again; settings need a restart")
 
     # End

@@ -107,16 +107,11 @@ class Stream:
         Raises :class:`StreamError`, or :class:`LaterError` while nobody answers.
         """
         info = await self._find() or await self._create()
-        faults = list(faults_of(info.config, self.wanted))
+        faults = faults_of(info.config, self.wanted, self._server.client.max_payload)
         if faults:
             raise StreamError(f"stream {self.wanted.name}: {'; '.join(faults)}")
         size = info.config.max_msg_size
         self._max_message = size if size is not None and size > 0 else None
-        if self.max_payload < SMALLEST_PAYLOAD:
-            raise StreamError(
-                f"stream {self.wanted.name} and its server take only {self.max_payload} bytes "
-                f"in a message: at least {SMALLEST_PAYLOAD} are needed"
-            )
         self.created = str(info.created)
         return info
 
@@ -202,6 +197,14 @@ class Stream:
             ) from error
         return Last(found.subject or subject, found.seq or 0, envelope)
 
+    async def last_of_relay(self, subject: str) -> Last | None:
+        """Return the last message of a relay, split by type or not; None if there is none.
+
+        Raises what :meth:`last_of` does.
+        """
+        found = [await self.last_of(each) for each in (subject, f"{subject}.>")]
+        return max(filter(None, found), key=lambda last: last.sequence, default=None)
+
     async def same_until(self, info: StreamInfo, sequence: int, stored: float) -> int:
         """Return up to which sequence, at most this one, the stream is what it was.
 
@@ -231,8 +234,8 @@ class Stream:
         return found.time is not None and found.time.timestamp() <= stored + CLOCK_TOLERANCE
 
 
-def faults_of(config: StreamConfig, wanted: Wanted) -> list[str]:
-    """Return what is wrong with a stream, in words."""
+def faults_of(config: StreamConfig, wanted: Wanted, max_payload: int) -> list[str]:
+    """Return what is wrong with a stream, at a server that takes so many bytes, in words."""
     faults = []
     subjects = config.subjects or []
     if not any(_covers(subject, wanted.subject) for subject in subjects):
@@ -248,6 +251,12 @@ def faults_of(config: StreamConfig, wanted: Wanted) -> list[str]:
         faults.append("it acknowledges nothing")
     if config.sealed:
         faults.append("it is sealed")
+    size = config.max_msg_size or -1
+    room = min(max_payload, size) if size > 0 else max_payload
+    if room < SMALLEST_PAYLOAD:
+        faults.append(
+            f"it takes only {room} bytes in a message: at least {SMALLEST_PAYLOAD} are needed"
+        )
     return faults
 
 

@@ -19,8 +19,8 @@ LOOPBACK = "tcp:0:interface=127.0.0.1"
 class NATSServer:
     """A nats-server on a port of its own, which it has again when it is started again."""
 
-    def __init__(self, directory: Path) -> None:
-        self._program = tool("nats-server")
+    def __init__(self, directory: Path, program: str | None = None) -> None:
+        self._program = program or tool("nats-server")
         self._directory = directory
         self.port = -1  # whichever is free
 

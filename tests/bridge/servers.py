@@ -14,6 +14,7 @@ import nkeys
 
 from alphapulse_relay.bridge.options import BridgeSettings
 from alphapulse_relay.bridge.server import Server
+from alphapulse_relay.bridge.tasks import end
 from tests.bridge.running import NATSServer
 from tests.support import PATIENCE
 
@@ -22,9 +23,15 @@ class NATS(NATSServer):
     """A nats-server with JetStream, unless ``jetstream`` is false, and more configuration."""
 
     def __init__(
-        self, directory: Path, config: str = "", *, jetstream: bool = True, scheme: str = "nats"
+        self,
+        directory: Path,
+        config: str = "",
+        *,
+        jetstream: bool = True,
+        scheme: str = "nats",
+        program: str | None = None,
     ) -> None:
-        super().__init__(directory)
+        super().__init__(directory, program)
         self.config = config
         self._jetstream = jetstream
         self._scheme = scheme
@@ -58,9 +65,7 @@ async def running(settings: BridgeSettings) -> AsyncIterator[Server]:
     try:
         yield server
     finally:
-        while not task.done():  # nats-py catches that at times
-            task.cancel()
-            await asyncio.wait([task], timeout=0.2)
+        await end([task])
         assert task.cancelled()
 
 

@@ -16,7 +16,7 @@ pytest.importorskip("nats")
 from alphapulse_relay.bridge import bridge as module
 from alphapulse_relay.bridge import outward, server
 from alphapulse_relay.bridge.account import Loss
-from alphapulse_relay.bridge.bridge import asked_of, together
+from alphapulse_relay.bridge.bridge import asked_of
 from alphapulse_relay.bridge.state import StateFile
 from alphapulse_relay.client.blocking import Client as Publisher
 from alphapulse_relay.client.errors import NoRelayError
@@ -682,53 +682,6 @@ def send_to_stream(url: str) -> None:
             await nats_server.client.jetstream().publish("signals.other", message(20, 1))
 
     asyncio.run(go())
-
-
-class TestTogether:
-    def test_until_one_fails(self) -> None:
-        ended: list[str] = []
-
-        async def lasts() -> None:
-            try:
-                await asyncio.sleep(60)
-            finally:
-                ended.append("lasts")
-
-        async def fails() -> None:
-            await asyncio.sleep(0)
-            raise OSError("no")
-
-        async def nothing() -> None:
-            pass
-
-        with pytest.raises(OSError, match="no"):
-            asyncio.run(together(lasts(), nothing(), fails(), lasts()))
-        assert ended == ["lasts", "lasts"]
-
-    def test_cancellation_that_gets_lost(self) -> None:
-        lost = 0
-
-        async def stubborn() -> None:
-            nonlocal lost
-            for _ in range(3):
-                try:
-                    await asyncio.sleep(60)
-                except asyncio.CancelledError:
-                    lost += 1
-            await asyncio.sleep(60)
-
-        async def go() -> None:
-            task = asyncio.ensure_future(together(together(stubborn())))
-            await asyncio.sleep(0)
-            await asyncio.sleep(0)
-            await asyncio.sleep(0)
-            task.cancel()
-            await asyncio.wait([task], timeout=END)
-            assert task.cancelled()
-            assert len(asyncio.all_tasks()) == 1
-
-        asyncio.run(go())
-        assert lost == 3
 
 
 @pytest.mark.parametrize(

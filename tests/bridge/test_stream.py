@@ -98,7 +98,7 @@ class TestCheck:
             ({"max_msgs_per_subject": 5}, "it keeps only 5 messages of a relay"),
             ({"subjects": ["nobody.>", "s.b"]}, "it has the subjects nobody.>, s.b, not s"),
             ({"no_ack": True}, "it acknowledges nothing"),
-            ({"max_msg_size": 4095}, "take only 4095 bytes in a message: at least 4096"),
+            ({"max_msg_size": 4095}, "it takes only 4095 bytes in a message: at least 4096"),
         ],
     )
     def test_it_is_another_one(
@@ -309,4 +309,4 @@ class TestLast:
 def test_subjects(subject: str, fits: bool) -> None:
     ours = replace(wanted(), subject="desk.signals")
     config = ours.config.evolve(subjects=["else", subject])
-    assert (not faults_of(config, ours)) == fits
+    assert (not faults_of(config, ours, 1 << 20)) == fits

@@ -8,11 +8,12 @@ import asyncio
 import nats.errors
 from nats.js.api import StreamInfo
 
-from alphapulse_relay.bridge.bridge import CANCEL_AGAIN_SECONDS, wanted_stream
+from alphapulse_relay.bridge.bridge import wanted_stream
 from alphapulse_relay.bridge.check import ANSWER_SECONDS
 from alphapulse_relay.bridge.options import BridgeSettings
 from alphapulse_relay.bridge.server import Server, describe
 from alphapulse_relay.bridge.stream import Stream
+from alphapulse_relay.bridge.tasks import end
 from alphapulse_relay.cli.words import Failure
 
 
@@ -38,6 +39,4 @@ async def _same_until(
             stream = Stream(server, wanted_stream(settings))
             return await stream.same_until(info, sequence, stored)
     finally:
-        while not running.done():
-            running.cancel()
-            await asyncio.wait([running], timeout=CANCEL_AGAIN_SECONDS)
+        await end([running])
