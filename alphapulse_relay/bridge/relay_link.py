@@ -22,18 +22,13 @@ from alphapulse_relay.client.core import NOTHING, Core, Missed, Run, Synced
 from alphapulse_relay.client.endpoint import explained
 from alphapulse_relay.client.errors import BookmarkError, ClientError, LeavingError, RelayError
 from alphapulse_relay.client.silence import Silence, Verdict
-from alphapulse_relay.protocol_v2.control import Ack, ErrorCode, Subscribe, Wish
+from alphapulse_relay.protocol_v2.control import BRIDGE_NAME, Ack, ErrorCode, Subscribe, Wish
 from alphapulse_relay.protocol_v2.header import Header
 from alphapulse_relay.protocol_v2.selection import Selector, count
 
 _log = Logger()
 
 WISHES = Wish.POSITIONS | Wish.ACKNOWLEDGE | Wish.HEARTBEATS
-NAME = "bridge"
-"""Of every bridge at its relay, so that a relay has one: two would send each other's messages round
-in a circle."""
-
-
 RECEIVE_SIZE = 256 << 10
 """Bytes to take at once: all that a Unix socket has, instead of Twisted's quarter of it."""
 
@@ -48,7 +43,7 @@ class RefusedError(Exception):
 
 def listening_to(types: frozenset[int], sources: frozenset[int]) -> Subscribe:
     """Return what a bridge asks of its relay."""
-    return Subscribe(WISHES, types=types, sources=sources, name=NAME)
+    return Subscribe(WISHES, types=types, sources=sources, name=BRIDGE_NAME)
 
 
 class Listener(Protocol):

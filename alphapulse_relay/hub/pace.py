@@ -11,6 +11,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from alphapulse_relay.hub.log import Log
 from alphapulse_relay.hub.peer import Peer
 from alphapulse_relay.hub.speed import Speed
+from alphapulse_relay.protocol_v2.control import BRIDGE_NAME
 
 HOLD_PART = 2
 """A publisher is held when a consumer that is not slow is more than window / 2 behind."""
@@ -27,7 +28,8 @@ class Pace:
 
     A consumer is a peer that has taken bytes within the last ``patience`` seconds and is not slow.
     Those count that are known to read and want everything; where there is none, the fastest of the
-    slow ones, or of those that may read or have a filter. Who is still in the past does not count.
+    slow ones, or of those that may read, have a filter, or are a bridge: a network is not to slow
+    down who is here. Who is still in the past does not count.
     A publisher that steps over its own messages is no fast consumer: for its own pace only the
     others count, and until it is known to read it counts for nobody's.
     """
@@ -132,7 +134,7 @@ class Pace:
             for peer in self._peers()
             if not (peer.cursor.away or peer.cursor.replaying) and peer.delivery.has_taken(since)
         ]
-        known = [peer for peer in consumers if peer.delivery.reads and peer.cursor.whole]
+        known = [peer for peer in consumers if peer.delivery.reads and _is_local(peer)]
         self._speed.measure(known, now=measure)
         slow = self._speed.slow
         waited_for = self._ranked(peer for peer in known if peer.identity.number not in slow)
@@ -140,7 +142,7 @@ class Pace:
         maybe = self._ranked(
             peer
             for peer in consumers
-            if peer.delivery.reads is None or (peer.delivery.reads and not peer.cursor.whole)
+            if peer.delivery.reads is None or (peer.delivery.reads and not _is_local(peer))
         )
         # Two of each: for a publisher that is one of them the next counts.
         ranked = waited_for[-1:-3:-1] + others[:2] + maybe[:2]
@@ -155,3 +157,8 @@ class Pace:
     def _ranked(self, peers: Iterable[Peer]) -> list[tuple[int, int]]:
         """Return lags and numbers, the least lag first."""
         return sorted((self._log.lag(peer.cursor.position), peer.identity.number) for peer in peers)
+
+
+def _is_local(peer: Peer) -> bool:
+    """Tell whether a peer takes all there is, for itself."""
+    return peer.cursor.whole and peer.name != BRIDGE_NAME

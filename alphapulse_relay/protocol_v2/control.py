@@ -22,6 +22,9 @@ LIST_MAX = 255
 """Most types, and most sources, in a Subscribe: how many there are is a u8."""
 NAME_MAX = 255
 """Most bytes of a name in UTF-8: their number is a u8."""
+BRIDGE_NAME = "bridge"
+"""Of what joins a relay to others, so that a relay has one: two would send each other's messages
+round in a circle. Others do not wait for it, as it goes on in the journal."""
 RETRANSMIT = 1
 """The one request_type of a RecoveryRequest that has a meaning."""
 

@@ -9,6 +9,7 @@ from alphapulse_relay.hub.log import Log
 from alphapulse_relay.hub.pace import CHECK_INTERVAL, CHECKS_PER_WINDOW, Pace
 from alphapulse_relay.hub.peer import Identity, State
 from alphapulse_relay.hub.storage import SEGMENTS
+from alphapulse_relay.protocol_v2.control import BRIDGE_NAME
 from tests.hub.fakes import memory_log, message
 
 SEGMENT = 1024
@@ -26,6 +27,7 @@ class FakePeer:
         self.state = State.LIVE
         self.took_at = took_at
         self.known: bool | None = True
+        self.name = ""
         self.calls: list[str] = []
 
     @property
@@ -342,6 +344,18 @@ class TestSlow:
         assert scene.publisher.calls == ["hold"]
         scene.take(scene.consumer, WINDOW // 4)
         assert scene.publisher.calls == ["hold", "release"]
+
+    def test_nor_is_a_bridge_that_is_nearly_as_fast(self, scene: Scene) -> None:
+        scene.consumer.name = BRIDGE_NAME
+        self.flood(scene, 2)
+        assert scene.publisher.calls == []
+
+    def test_a_bridge_is_where_there_is_nobody_else(self, scene: Scene) -> None:
+        scene.consumer.name = BRIDGE_NAME
+        scene.publish(WINDOW)
+        assert scene.publisher.held
+        scene.take(scene.consumer, WINDOW // 4)
+        assert not scene.publisher.held
 
     def test_one_that_stops_while_another_goes_on(self, scene: Scene) -> None:
         fast = scene.peer()
