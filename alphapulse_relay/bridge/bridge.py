@@ -4,6 +4,7 @@ Puts the parts together, and begins again what has ended. Each part knows how to
 """
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Coroutine, Iterable
 from contextlib import suppress
@@ -46,6 +47,8 @@ AGAIN_SECONDS = 1.0
 """Pause before what has failed is begun again."""
 SAVE_SECONDS = 5.0
 """How often it is kept where the ways have come to. Only a quiet relay's place depends on it."""
+UNNOTICED_SECONDS = 30.0
+"""For how long a connection may be dead, and what waits not be known: a few pings."""
 PATIENCE_SECONDS = 1.0
 """How long the relay is left unread while nothing can be published. Then nothing more is asked of
 it until that goes on: it could not acknowledge what comes from afar either."""
@@ -99,6 +102,7 @@ class Bridge:
         )
         self._patience: asyncio.TimerHandle | None = None
         self._has_gone_inward = False
+        self._inward_since = math.inf  # from when it has gone, in seconds since 1970
 
     @property
     def trouble(self) -> str | None:
@@ -130,8 +134,15 @@ class Bridge:
         """Keep where the relay has come to, also where nothing of that is to cross."""
         while True:
             await asyncio.sleep(SAVE_SECONDS)
+            self._note_what_has_come()
             with suppress(StateError):  # which whoever cannot go on by it tells
                 self.save()
+
+    def _note_what_has_come(self) -> None:
+        """Note up to when all that was stored has come, if nothing waits to."""
+        way, until = self.account.inward, time.time() - UNNOTICED_SECONDS
+        if until > self._inward_since and not (way.waiting_messages or way.waiting_bytes):
+            self.file.state.caught_up = until
 
     def save(self) -> None:
         """Keep where both ways have come to. Raises :class:`StateError`."""
@@ -282,6 +293,8 @@ class Bridge:
             state.begin(begin)
         if await self._has_lost_end(info):
             acknowledged = None  # that is of what was there before
+        if self.settings.take_types:  # before what is gone counts as acknowledged
+            await self._look_for_what_is_gone(info)
         if acknowledged is not None and state.done < acknowledged <= info.state.last_seq:
             state.done, state.stored = acknowledged, 0.0
         state.gone = time.time()
@@ -289,7 +302,11 @@ class Bridge:
         self._has_gone_inward = True
         await self.consumer.begin(min([state.done + 1, *state.parts.values()]))
         self._goes("inward", self.account.inward)
-        await together(self.consumer.run(), self.inward.run(self.consumer))
+        self._inward_since = time.time()
+        try:
+            await together(self.consumer.run(), self.inward.run(self.consumer))
+        finally:
+            self._inward_since = math.inf
 
     async def _has_lost_end(self, info: StreamInfo) -> bool:
         """Go back where the stream has lost its end: what has its sequences now is new."""
@@ -307,6 +324,26 @@ class Bridge:
         )
         state.begin(same)
         return True
+
+    async def _look_for_what_is_gone(self, info: StreamInfo) -> None:
+        """Tell if the stream has lost what may not have come.
+
+        By types nobody else can tell: what came before a run may have been of other types.
+        """
+        state, first = self.file.state, info.state.first_seq
+        if first <= state.done + 1:
+            return
+        oldest = await self.stream.oldest(info)
+        if oldest is not None and oldest <= state.caught_up:
+            return
+        self.account.lost[Loss.STREAM_GAP] += 1
+        _log.error(
+            "reason=stream_gap: the stream no longer has its messages {begin} to {end}, some of "
+            "which may have been for the relay here",
+            begin=state.done + 1,
+            end=first - 1,
+        )
+        state.done, state.stored = first - 1, 0.0
 
     def _first_in(self, info: StreamInfo) -> int:
         """Return the sequence up to which a stream that was not known is passed over.

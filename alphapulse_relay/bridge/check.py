@@ -148,29 +148,20 @@ async def _stream(
     except nats.js.errors.NotFoundError:
         return None
     last, stranger = None, None
+    stream = Stream(server, wanted)
     try:
-        last = await Stream(server, wanted).last_of_relay(f"{wanted.subject}.{settings.name}")
+        last = await stream.last_of_relay(f"{wanted.subject}.{settings.name}")
     except StreamError as error:
         stranger = str(error)
     return StreamView(
         info,
         tuple(faults_of(info.config, wanted, server.client.max_payload)),
-        await _oldest(jetstream, info),
+        await stream.oldest(info),
         dict(info.state.subjects or {}),
         last,
         stranger,
         await _consumer(settings, jetstream),
     )
-
-
-async def _oldest(jetstream: JetStreamContext, info: StreamInfo) -> float | None:
-    if not info.state.messages:
-        return None
-    try:
-        found = await jetstream.get_msg(str(info.config.name), info.state.first_seq)
-    except nats.js.errors.NotFoundError:  # it has just gone
-        return None
-    return found.time.timestamp() if found.time else None
 
 
 async def _consumer(settings: BridgeSettings, jetstream: JetStreamContext) -> ConsumerInfo | None:

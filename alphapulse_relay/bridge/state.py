@@ -39,7 +39,8 @@ class State:
     behind that may be what was being sent, up to the sequence ``sending``. Of some relays the last
     run has not come as a whole: ``parts`` are the sequences with which it begins. ``ends`` are the
     places where each relay's next run should begin. ``gone`` is when a bridge last began to go
-    inward (seconds since 1970, 0 for never).
+    inward (seconds since 1970, 0 for never); all that had been stored when it was ``caught_up``
+    (the same) has come.
     """
 
     outward: str = ""
@@ -54,6 +55,7 @@ class State:
     position: int = 0
     parts: dict[str, int] = field(default_factory=dict)
     ends: dict[str, str] = field(default_factory=dict)
+    caught_up: float = 0.0
 
     def begin(self, done: int) -> None:
         """Begin inward anew, behind a sequence."""
@@ -139,7 +141,8 @@ def _checked(state: State) -> State:
     places = [*filter(None, [state.outward, state.published, state.first]), *state.ends.values()]
     if not all(isinstance(number, int) and number >= 0 for number in numbers):
         raise ValueError
-    if not isinstance(state.stored, int | float) or not isinstance(state.gone, int | float):
+    times = state.stored, state.gone, state.caught_up
+    if not all(isinstance(each, int | float) for each in times):
         raise TypeError
     if not isinstance(state.created, str):
         raise TypeError

@@ -205,6 +205,19 @@ class Stream:
         found = [await self.last_of(each) for each in (subject, f"{subject}.>")]
         return max(filter(None, found), key=lambda last: last.sequence, default=None)
 
+    async def oldest(self, info: StreamInfo) -> float | None:
+        """Return when its first message was stored, in seconds since 1970; None if it is empty.
+
+        Raises errors of NATS.
+        """
+        if not info.state.messages:
+            return None
+        try:
+            found = await self._jetstream.get_msg(self.wanted.name, info.state.first_seq)
+        except nats.js.errors.NotFoundError:  # it has just gone
+            return None
+        return found.time.timestamp() if found.time else None
+
     async def same_until(self, info: StreamInfo, sequence: int, stored: float) -> int:
         """Return up to which sequence, at most this one, the stream is what it was.
 

@@ -387,6 +387,70 @@ def test_a_state_that_cannot_be_kept(
     asyncio.run(go())
 
 
+def test_what_by_types_is_not_in_the_stream_any_more_is_told_once(
+    tmp_path: Path, relays: tuple[Path, Path], nats_url: str, names: dict[str, str]
+) -> None:
+    given = {**names, "take_types": "21"}
+    one, two, three = messages(20, 10), messages(21, 10), messages(22, 10)
+
+    async def go() -> None:
+        since = head(relays[1])
+        async with (
+            connected(settings(tmp_path, nats=nats_url)) as nats_server,
+            a_bridge(tmp_path, relays[0], nats_url, "a", **names, split_by_type="true") as a,
+        ):
+            async with a_bridge(tmp_path, relays[1], nats_url, "b", **given) as b:
+                await until(lambda: a.trouble is None and b.trouble is None)
+                send(relays[0], *one)
+                await arrived(relays[1], since, one)
+                assert not b.account.lost[Loss.STREAM_GAP]
+            send(relays[0], *two)
+            await until(lambda: a.account.outward.messages == 20)
+            await nats_server.client.jetstream().purge_stream(names["stream"])
+            send(relays[0], *three)
+            for gaps in (1, 0):
+                async with a_bridge(tmp_path, relays[1], nats_url, "b", **given) as b:
+                    await arrived(relays[1], since, one + three)
+                    await until(lambda b=b: b.file.state.done == b.file.state.sending)
+                    assert b.account.lost[Loss.STREAM_GAP] == gaps
+
+    asyncio.run(go())
+
+
+def test_what_by_types_is_not_in_the_stream_any_more_but_had_come_is_not_told(
+    tmp_path: Path,
+    relays: tuple[Path, Path],
+    nats_url: str,
+    names: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "SAVE_SECONDS", 0.05)
+    monkeypatch.setattr(module, "UNNOTICED_SECONDS", 0.0)
+    given = {**names, "take_types": "99"}
+
+    async def go() -> None:
+        async with (
+            connected(settings(tmp_path, nats=nats_url)) as nats_server,
+            a_bridge(tmp_path, relays[0], nats_url, "a", **names, split_by_type="true") as a,
+        ):
+            async with a_bridge(tmp_path, relays[1], nats_url, "b", **given) as b:
+                await until(lambda: a.trouble is None and b.trouble is None)
+                send(relays[0], *messages(20, 10))
+                await until(lambda: a.account.outward.messages == 10)
+                stored = time.time()
+                send(relays[0], *messages(21, 10))
+                await until(lambda: a.account.outward.messages == 20)
+                await until(lambda: b.file.state.caught_up > stored + 1)
+            state = b.file.state
+            await nats_server.client.jetstream().purge_stream(names["stream"], keep=1)
+            async with a_bridge(tmp_path, relays[1], nats_url, "b", **given) as b:
+                await until(lambda: b.trouble is None)
+                assert b.file.state.caught_up >= state.caught_up
+                assert not b.account.lost[Loss.STREAM_GAP]
+
+    asyncio.run(go())
+
+
 @pytest.mark.parametrize("had_come", [True, False], ids=["had come", "never came"])
 def test_a_stream_that_has_lost_its_end(
     tmp_path: Path, relays: tuple[Path, Path], names: dict[str, str], had_come: bool

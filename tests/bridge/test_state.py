@@ -24,6 +24,7 @@ STATE = State(
     8,
     {"third": 4},
     {"other": "a:1:0:0"},
+    9.5,
 )
 
 
