@@ -51,7 +51,7 @@ AT_ONCE = 8
 COUNT_EACH = 0.1
 """Seconds until those that are done are counted again."""
 HELLOS_HELD = 256
-"""Twice as many unfinished handshakes as a TLS port takes."""
+"""Many more unfinished handshakes than a TLS port has under way."""
 HELLO_EACH = 0.002
 """Seconds between two more of those."""
 

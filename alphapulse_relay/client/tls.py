@@ -5,10 +5,12 @@ A :class:`TLSSocket` is used as a plain socket: where it would have to wait it r
 """
 
 import errno
+import math
 import os
 import select
 import socket
 import ssl
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, NoReturn
@@ -18,6 +20,10 @@ from alphapulse_relay.client.errors import CertificateError
 
 SEND_SIZE = 64 * 1024
 """Bytes that are encrypted at once: what then does not fit into the socket is kept."""
+DROPPED_READS = 16
+"""How often what has come is read at the end: more than there can be, if nothing more comes."""
+SHORTEST_SECONDS = 0.001
+"""To wait for no time at all would be not to wait, for a socket."""
 RECORD_HEADER_SIZE = 5
 """Bytes: type, version, length (RFC 8446, section 5.1)."""
 RECORD_LENGTH_SIZE = 2
@@ -46,16 +52,30 @@ class TLSSocket(socket.socket):
         self._said_end = False
 
     def do_handshake(self) -> None:
-        """Have the other end prove who it is. Raises ``OSError``."""
-        while True:
-            try:
-                self._tls.do_handshake()
-            except ssl.SSLWantReadError:
-                self._flush()
+        """Have the other end prove who it is. Raises ``OSError``.
+
+        All of it may take no longer than the timeout.
+        """
+        timeout = self.gettimeout()
+        until = math.inf if timeout is None else time.monotonic() + timeout
+        try:
+            while not self._handshake_done():
+                if timeout is not None:
+                    self.settimeout(max(until - time.monotonic(), SHORTEST_SECONDS))
                 self._take()
-            else:
-                self._flush()
-                return
+                if time.monotonic() > until:
+                    raise TimeoutError
+        finally:
+            self.settimeout(timeout)
+
+    def _handshake_done(self) -> bool:
+        try:
+            self._tls.do_handshake()
+        except ssl.SSLWantReadError:
+            return False
+        finally:
+            self._flush()
+        return True
 
     def recv(self, buflen: int, _flags: int = 0, /) -> bytes:
         """Receive; see ``socket.socket``."""
@@ -66,6 +86,8 @@ class TLSSocket(socket.socket):
             try:
                 return self._tls.read(buflen)
             except ssl.SSLWantReadError:
+                with suppress(OSError):  # there may be something to read all the same
+                    self._flush()  # what TLS has to answer by itself
                 self._take()
             except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
                 return b""  # the end, be it said or not: messages tell whether they are whole
@@ -109,7 +131,23 @@ class TLSSocket(socket.socket):
             self.setblocking(False)
             self._encrypt_end()
             self._flush()
+            self._drop_rest()
         super().close()
+
+    def _drop_rest(self) -> None:
+        """Read what has come, be it only TLS's own, or the kernel would reset the connection.
+
+        The other end might not get what was sent last then (RFC 1122, section 4.2.2.13).
+        """
+        for _ in range(DROPPED_READS):
+            if not super().recv(SEND_SIZE):
+                return
+
+    def _not_in_tls(self, *_: object) -> NoReturn:
+        raise NotImplementedError("this would be plain")
+
+    recv_into = recvfrom = recvfrom_into = recvmsg = _not_in_tls  # type: ignore[assignment]
+    sendmsg = sendto = sendfile = _not_in_tls  # type: ignore[assignment]
 
     def _encrypt_end(self) -> None:
         if self._said_end:

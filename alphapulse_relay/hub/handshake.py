@@ -7,6 +7,7 @@ thread, where nobody waits for it.
 
 from __future__ import annotations
 
+import select
 import socket
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -23,7 +24,7 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 
 import alphapulse_relay.hub.tls_outlet  # noqa: F401 - the outlet of those that come in
-from alphapulse_relay.hub.allowance import SHORTEST_SECONDS, Allowance
+from alphapulse_relay.hub.allowance import Allowance
 from alphapulse_relay.hub.peer import Identity, Refusal
 from alphapulse_relay.hub.worker import ThreadWorker, Worker
 
@@ -32,17 +33,14 @@ if TYPE_CHECKING:
 
 HANDSHAKE_SECONDS = 10.0
 """How long a handshake may take: a few round trips, however far."""
-HANDSHAKES_MAX = 128
-"""How many may be under way at a port, so that those that never end one do not use up the
-descriptors. Others wait to be accepted..."""
-UNDISTURBED_SECONDS = 1.0
-"""...until one is done, or the one that began first has had so long: it goes for them."""
+HELLO_SECONDS = 2.0
+"""How long its first word may take: clients speak first (RFC 8446, section 2), at once."""
 HANDSHAKES_PER_SECOND = 0.5
 """How many may begin at a port in the long run. Others wait to be accepted. Each, and that its peer
 comes and goes, takes 2 to 3 ms of what others wait for: so a flood disturbs one in a thousand of
-their messages."""
+their messages. Who goes without a word is not counted."""
 HANDSHAKES_BURST_SECONDS = 16.0
-"""So many seconds' worth may begin at once: 8."""
+"""So many seconds' worth may begin at once: 8, and the one after which others wait."""
 STAY_SECONDS = 1.0
 """Who comes in and is still there then is no flood: another one may begin in its place. So desks
 that come back after a restart need not wait for long."""
@@ -71,7 +69,7 @@ class HandshakeFactory(ServerFactory):
         self.connection_for: Callable[[Any], Connection] = self.tls._creatorCallable
         # What is wrapped has a connection by then: Twisted would begin a handshake of its own.
         self.tls._creatorCallable = attrgetter("shaken")
-        self._under_way: dict[Handshake, float] = {}  # when each began, in that order
+        self._under_way: set[Handshake] = set()
         self._allowance = Allowance(HANDSHAKES_PER_SECOND, HANDSHAKES_BURST_SECONDS)
         self._look: IDelayedCall | None = None  # when it may accept again, while it does not
 
@@ -98,14 +96,15 @@ class HandshakeFactory(ServerFactory):
 
     def began(self, handshake: Handshake) -> None:
         """Take note of one more."""
-        now = self.hub.clock.seconds()
-        self._allowance.take(1, now)
-        self._under_way[handshake] = now
+        self._allowance.take(1, self.hub.clock.seconds())
+        self._under_way.add(handshake)
         self._accept_or_wait()
 
     def ended(self, handshake: Handshake) -> None:
         """Take note that one is done, or has failed."""
-        del self._under_way[handshake]
+        self._under_way.remove(handshake)
+        if handshake.silent:
+            self._allowance.give_back(1)
         self._accept_or_wait()
 
     def stayed(self, connection: Any) -> None:
@@ -122,27 +121,11 @@ class HandshakeFactory(ServerFactory):
         self._look = None
         if not self._port.connected:
             return
-        if wait := self._wait_seconds():
+        if wait := self._allowance.owed_seconds(self.hub.clock.seconds()):
             self._port.stopReading()
-            self._look = self.hub.clock.callLater(wait, self._look_again)
+            self._look = self.hub.clock.callLater(wait, self._accept_or_wait)
         elif waited:
             self._port.startReading()
-
-    def _wait_seconds(self) -> float:
-        now = self.hub.clock.seconds()
-        owed = self._allowance.owed_seconds(now)
-        if len(self._under_way) < HANDSHAKES_MAX:
-            return owed
-        return max(owed, self._first_began() + UNDISTURBED_SECONDS - now, SHORTEST_SECONDS)
-
-    def _look_again(self) -> None:
-        if len(self._under_way) >= HANDSHAKES_MAX:
-            next(iter(self._under_way)).refuse("too many handshakes are under way")
-        else:
-            self._accept_or_wait()
-
-    def _first_began(self) -> float:
-        return next(iter(self._under_way.values()))
 
 
 class Handshake(Protocol):
@@ -161,6 +144,8 @@ class Handshake(Protocol):
         self._address = address
         self._tls: Connection = factory.connection_for(self)
         self._tls.set_verify(self._tls.get_context().get_verify_mode(), self._look_at_verdict)
+        self.silent = True
+        """Whether the other end has said nothing yet, so that nothing was computed."""
         self._under_way = False
         self._fault = ""  # of the other end's certificate
 
@@ -173,13 +158,19 @@ class Handshake(Protocol):
         # A signal must not wait for the one before it to be acknowledged (tcp(7)).
         self.transport.setTcpNoDelay(True)
         self._limit = self._hub.clock.callLater(
-            HANDSHAKE_SECONDS, self.refuse, f"not done in {HANDSHAKE_SECONDS:g} s"
+            HELLO_SECONDS, self.refuse, f"nothing was said in {HELLO_SECONDS:g} s"
         )
         self._under_way = True
         self._factory.began(self)
 
     def dataReceived(self, data: bytes) -> None:
         """Take the next step; what comes meanwhile, be it the end, is read after it."""
+        if self.silent:
+            self.silent = False
+            self._limit.cancel()
+            self._limit = self._hub.clock.callLater(
+                HANDSHAKE_SECONDS, self.refuse, f"not done in {HANDSHAKE_SECONDS:g} s"
+            )
         self.transport.pauseProducing()
         self._factory.worker.submit(partial(shake, self._tls, data), self._stepped)
 
@@ -241,13 +232,10 @@ class Handshake(Protocol):
 
 
 def has_gone(connection: socket.socket) -> bool:
-    """Tell whether the other end has closed, and left nothing to be read."""
-    try:
-        return not connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
-    except BlockingIOError:
-        return False
-    except OSError:
-        return True
+    """Tell whether the other end has closed, whatever it had said before (poll(2))."""
+    poll = select.poll()
+    poll.register(connection, select.POLLRDHUP)
+    return bool(poll.poll(0))
 
 
 class Shaken(NamedTuple):

@@ -77,7 +77,7 @@ def is_spare(data: memoryview | mmap, index: memoryview | mmap) -> bool:
     return index[: len(MAGIC)] == unused == data[trailer : trailer + len(MAGIC)]
 
 
-def is_blank(file: memoryview | mmap) -> bool:
+def is_blank(file: memoryview | mmap | bytes) -> bool:
     """Whether nothing was ever written in a file: it is all zeros."""
     zeros = bytes(PAGE)
     return all(file[start : start + PAGE] == zeros for start in range(0, len(file), PAGE))

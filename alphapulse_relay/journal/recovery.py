@@ -13,6 +13,7 @@ from typing import Literal
 from alphapulse_relay.journal.files import Maps, map_slot
 from alphapulse_relay.journal.format import (
     EPOCH_FILE,
+    PAGE,
     Epoch,
     FormatError,
     Header,
@@ -100,8 +101,11 @@ def _is_spare(maps: Maps) -> bool:
     if not is_spare(maps.data, maps.index):
         return False
     # A kill while the slot was made or removed may have left one file of two; but a file that is
-    # gone may also have held the only good header.
-    return not maps.short or (is_blank(maps.data) and is_blank(maps.index))
+    # gone may also have held the only good header...
+    if maps.short:
+        return is_blank(maps.index) and is_blank(maps.data)
+    # ...and so may an index that was made anew at the start before this one.
+    return not is_blank(maps.index) or is_blank(maps.data[:PAGE])
 
 
 def _settle_epoch(directory: Path, found: Recovery, headers: dict[int, Header]) -> None:

@@ -183,7 +183,7 @@ def test_nats_is_down_at_the_start(
                 last = message(20, 999)
                 send(relays[0], last)
                 await until(lambda: journal(relays[1], pair.since[1])[-1:] == [last])
-                assert pair.a.account.outward.messages == 101
+                await until(lambda: pair.a.account.outward.messages == 101)
 
         asyncio.run(go())
 

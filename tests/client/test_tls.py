@@ -3,7 +3,9 @@
 import select
 import socket
 import ssl
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from threading import Event, Timer
 
@@ -35,6 +37,22 @@ def echoes_to_the_end(connection: Connection) -> None:
     connection.send(b"!")
 
 
+DRIPS = 1000
+
+
+def drip(listening: socket.socket) -> int:
+    """Answer a byte of a record each 50 ms while there is somebody; return how many there were."""
+    with listening.accept()[0] as connection, suppress(OSError):
+        poll = select.poll()
+        poll.register(connection, select.POLLRDHUP)
+        connection.sendall(b"\x16\3\3\x3f\xff")
+        for number in range(DRIPS):
+            connection.sendall(b"\2")
+            if poll.poll(50):
+                return number
+    return 0
+
+
 def reads_when(told: Event, got: list[int]) -> Callable[[Connection], None]:
     """Reads nothing before it is told, then all; ``got`` is how much. The end must be said."""
 
@@ -44,6 +62,18 @@ def reads_when(told: Event, got: list[int]) -> Callable[[Connection], None]:
         got.append(sum(iter(lambda: len(connection.socket.recv(65536)), 0)))
 
     return read
+
+
+def looks_for_a_reset(got: list[bool]) -> Callable[[Connection], None]:
+    """Tells, when the client has gone, whether the connection was reset."""
+
+    def look(connection: Connection) -> None:
+        poll = select.poll()
+        poll.register(connection.socket, select.POLLRDHUP)
+        ((_, events),) = poll.poll(PATIENCE * 1000)
+        got.append(bool(events & select.POLLERR))
+
+    return look
 
 
 def reads_nothing(connection: Connection) -> None:
@@ -170,6 +200,16 @@ class TestTrust:
             with pytest.raises(TimeoutError, match="no answer in TLS: does that port encrypt"):
                 open_connection(address, None, 0.05)
 
+    def test_is_not_where_answers_drip(self):
+        with socket.create_server(("127.0.0.1", 0)) as listening, ThreadPoolExecutor() as thread:
+            dripping = thread.submit(drip, listening)
+            address = parse_address(f"tls:127.0.0.1:{listening.getsockname()[1]}")
+            began = time.monotonic()
+            with pytest.raises(TimeoutError, match="no answer in TLS"):
+                open_connection(address, None, 0.3)
+            assert time.monotonic() - began < PATIENCE / 2
+            assert dripping.result(PATIENCE) < DRIPS
+
     def test_is_not_in_another_authority(self, tmp_path):
         other = Authority(tmp_path, "other")
         with (
@@ -235,8 +275,34 @@ class TestSocket:
         with TLSRelay(tmp_path, reads_nothing) as relay:
             link = opened(relay.address())
             filled(link)
+            link.settimeout(PATIENCE)
             link.close()
             link.close()
+
+    def test_that_is_closed_says_the_end(self, tmp_path):
+        told, got = Event(), []
+        with TLSRelay(tmp_path, reads_when(told, got)) as relay:
+            with opened(relay.address()) as link:
+                link.sendall(b"something")
+            told.set()
+        assert got == [9]
+
+    @pytest.mark.parametrize("name", ["recv_into", "sendmsg", "sendto"])
+    def test_has_nothing_that_would_be_plain(self, tmp_path, name):
+        with TLSRelay(tmp_path, nothing) as relay, opened(relay.address()) as link:
+            with pytest.raises(NotImplementedError):
+                getattr(link, name)(bytearray(9))
+            assert link.recv(1) == b""
+
+    def test_that_is_closed_takes_nothing_back(self, tmp_path):
+        """A reset would, as TCP has it for whoever closes with something unread."""
+        got = []
+        with TLSRelay(tmp_path, looks_for_a_reset(got)) as relay:
+            link = opened(relay.address())
+            link.sendall(b"something")
+            assert select.select([link], [], [], PATIENCE)[0], "TLS 1.3 sends tickets"
+            link.close()
+        assert got == [False]
 
     def test_goes_on_receiving_when_no_more_is_sent(self, tmp_path):
         with TLSRelay(tmp_path, echoes_to_the_end) as relay, opened(relay.address()) as link:

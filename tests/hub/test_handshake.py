@@ -231,8 +231,9 @@ class TestIsRefused:
     async def test_that_says_nothing(
         self, door: Door, logged: Events, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(handshake, "HANDSHAKE_SECONDS", 0.05)
-        assert await door.refused(lambda: door.plain().recv(1), logged) == "not done in 0.05 s"
+        monkeypatch.setattr(handshake, "HELLO_SECONDS", 0.05)
+        why = await door.refused(lambda: door.plain().recv(1), logged)
+        assert why == "nothing was said in 0.05 s"
 
     async def test_that_stops_half_way(
         self, door: Door, logged: Events, monkeypatch: pytest.MonkeyPatch
@@ -257,27 +258,16 @@ class TestIsRefused:
         assert await deferToThread(closed, connection)
         assert logged.lines("reason=tls: the relay is leaving")
 
-    async def test_the_oldest_of_too_many_once_it_has_had_its_time(
-        self, door: Door, logged: Events, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(handshake, "HANDSHAKES_MAX", 2)
-        monkeypatch.setattr(handshake, "UNDISTURBED_SECONDS", 0.05)
-        first, *others = [door.plain() for _ in range(3)]
-        assert await deferToThread(closed, first)
-        await door.enter(door.authority.issue("desk"))
-        assert await deferToThread(closed, others[0])
-        assert len(logged.lines("reason=tls: too many handshakes are under way")) == 2
-
 
 class TestFlood:
     async def test_of_those_who_mean_it_all_come_in(
         self, door: Door, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Each waits for its turn, though few may shake hands at a time."""
-        monkeypatch.setattr(handshake, "HANDSHAKES_MAX", 2)
+        """Each waits for its turn, and those that stay make room for it."""
+        monkeypatch.setattr(handshake, "STAY_SECONDS", 0.1)
         desk = door.authority.issue("desk")
-        await gatherResults([deferToThread(door.open, desk) for _ in range(8)])
-        await until(lambda: len(door.peers) == 8)
+        await gatherResults([deferToThread(door.open, desk) for _ in range(20)])
+        await until(lambda: len(door.peers) == 20)
         assert door.hub.counters.refused[Refusal.TLS] == 0
 
     async def test_waits_to_be_accepted(
@@ -303,8 +293,26 @@ class TestFlood:
         monkeypatch.setattr(handshake, "HANDSHAKES_BURST_SECONDS", 0)
         door = Door(path.parent)
         await door.listen()
+        monkeypatch.setattr(handshake, "STAY_SECONDS", 0.05)
+        await door.enter(door.authority.issue("desk"))
+        for said in (b"", b"", b"\x16\3\1", b"\x16\3\1"):
+            gone = door.plain()
+            gone.sendall(said)
+            gone.close()
+        await door.enter(door.authority.issue("other"))
+        assert door.hub.counters.refused[Refusal.TLS] == 4
+        await door.close()
+
+    async def test_of_those_who_say_nothing_keeps_nobody_out_for_long(
+        self, path: Path, monkeypatch: pytest.MonkeyPatch, logged: Events
+    ) -> None:
+        monkeypatch.setattr(handshake, "HANDSHAKES_PER_SECOND", 0.01)
+        monkeypatch.setattr(handshake, "HANDSHAKES_BURST_SECONDS", 0)
+        monkeypatch.setattr(handshake, "HELLO_SECONDS", 0.05)
+        door = Door(path.parent)
+        await door.listen()
         for _ in range(5):
-            door.plain().close()
+            door.plain()
         await door.enter(door.authority.issue("desk"))
         assert door.hub.counters.refused[Refusal.TLS] == 5
         await door.close()
