@@ -76,11 +76,13 @@ def looks_for_a_reset(got: list[bool]) -> Callable[[Connection], None]:
     return look
 
 
-def reads_nothing(connection: Connection) -> None:
-    """Says nothing, and waits until the client has gone."""
-    poll = select.poll()
-    poll.register(connection.socket, select.POLLRDHUP)
-    poll.poll(PATIENCE * 1000)
+def reads_nothing_until(gone: Event) -> Callable[[Connection], None]:
+    """Says nothing, and waits until it is told that the client has gone."""
+
+    def wait(_: Connection) -> None:
+        assert gone.wait(PATIENCE)
+
+    return wait
 
 
 def filled(link: TLSSocket) -> int:
@@ -251,13 +253,16 @@ class TestTrust:
 
 class TestSocket:
     def test_does_not_wait_where_a_plain_one_would_not(self, tmp_path):
-        with TLSRelay(tmp_path, reads_nothing) as relay, opened(relay.address()) as link:
-            link.setblocking(False)
-            with pytest.raises(BlockingIOError):
-                link.recv(100)
-            with pytest.raises(BlockingIOError):  # noqa: PT012 (some of it fits)
-                while True:
-                    link.send(bytes(65536))
+        gone = Event()
+        with TLSRelay(tmp_path, reads_nothing_until(gone)) as relay:
+            with opened(relay.address()) as link:
+                link.setblocking(False)
+                with pytest.raises(BlockingIOError):
+                    link.recv(100)
+                with pytest.raises(BlockingIOError):  # noqa: PT012 (some of it fits)
+                    while True:
+                        link.send(bytes(65536))
+            gone.set()
 
     def test_waits_for_room_to_say_the_end(self, tmp_path):
         told, got = Event(), []
@@ -272,12 +277,14 @@ class TestSocket:
         assert sent <= received
 
     def test_that_is_closed_waits_for_nobody(self, tmp_path):
-        with TLSRelay(tmp_path, reads_nothing) as relay:
+        gone = Event()
+        with TLSRelay(tmp_path, reads_nothing_until(gone)) as relay:
             link = opened(relay.address())
             filled(link)
             link.settimeout(PATIENCE)
             link.close()
             link.close()
+            gone.set()
 
     def test_that_is_closed_says_the_end(self, tmp_path):
         told, got = Event(), []
@@ -300,7 +307,7 @@ class TestSocket:
         with TLSRelay(tmp_path, looks_for_a_reset(got)) as relay:
             link = opened(relay.address())
             link.sendall(b"something")
-            assert select.select([link], [], [], PATIENCE)[0], "TLS 1.3 sends tickets"
+            assert select.select([link], [], [], PATIENCE)[0], "TLS 1.3 sends a ticket"
             link.close()
         assert got == [False]
 

@@ -46,6 +46,7 @@ class TLSRelay:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(self.shown.certificate, self.shown.key)
         context.verify_mode = ssl.CERT_REQUIRED
+        context.num_tickets = 1  # so when it is there nothing more comes by itself
         context.load_verify_locations(self.authority.file)
         with self._listener:
             for script in self._scripts:
