@@ -4,7 +4,6 @@ Puts the parts together, and begins again what has ended. Each part knows how to
 """
 
 import asyncio
-import math
 import time
 from collections.abc import Callable, Coroutine, Iterable
 from contextlib import suppress
@@ -47,8 +46,8 @@ AGAIN_SECONDS = 1.0
 """Pause before what has failed is begun again."""
 SAVE_SECONDS = 5.0
 """How often it is kept where the ways have come to. Only a quiet relay's place depends on it."""
-UNNOTICED_SECONDS = 30.0
-"""For how long a connection may be dead, and what waits not be known: a few pings."""
+UNNOTICED_SECONDS = 45.0
+"""For how long a connection may be dead, and what waits not be known: more than some pings."""
 PATIENCE_SECONDS = 1.0
 """How long the relay is left unread while nothing can be published. Then nothing more is asked of
 it until that goes on: it could not acknowledge what comes from afar either."""
@@ -102,7 +101,8 @@ class Bridge:
         )
         self._patience: asyncio.TimerHandle | None = None
         self._has_gone_inward = False
-        self._inward_since = math.inf  # from when it has gone, in seconds since 1970
+        self._goes_inward = False
+        self._seen: tuple[float, int] | None = None  # when, and what the stream's last message was
 
     @property
     def trouble(self) -> str | None:
@@ -134,15 +134,27 @@ class Bridge:
         """Keep where the relay has come to, also where nothing of that is to cross."""
         while True:
             await asyncio.sleep(SAVE_SECONDS)
-            self._note_what_has_come()
+            with suppress(*TROUBLES):
+                await self._note_what_has_come()
             with suppress(StateError):  # which whoever cannot go on by it tells
                 self.save()
 
-    def _note_what_has_come(self) -> None:
-        """Note up to when all that was stored has come, if nothing waits to."""
-        way, until = self.account.inward, time.time() - UNNOTICED_SECONDS
-        if until > self._inward_since and not (way.waiting_messages or way.waiting_bytes):
-            self.file.state.caught_up = until
+    async def _note_what_has_come(self) -> None:
+        """Note up to where all of the stream has come, if nothing waits.
+
+        Where only some types are taken the last message that came does not tell.
+        """
+        if not self.settings.take_types or not self._goes_inward:
+            self._seen = None
+            return
+        way, now = self.account.inward, time.monotonic()
+        if self._seen is None:
+            info = await self.stream.find()
+            self._seen = None if info is None else (now, info.state.last_seq)
+        elif now - self._seen[0] >= UNNOTICED_SECONDS:
+            if not way.waiting_messages and not way.waiting_bytes:
+                self.file.state.caught_up = self._seen[1]
+            self._seen = None
 
     def save(self) -> None:
         """Keep where both ways have come to. Raises :class:`StateError`."""
@@ -294,7 +306,7 @@ class Bridge:
         if await self._has_lost_end(info):
             acknowledged = None  # that is of what was there before
         if self.settings.take_types:  # before what is gone counts as acknowledged
-            await self._look_for_what_is_gone(info)
+            self._look_for_what_is_gone(info.state.first_seq)
         if acknowledged is not None and state.done < acknowledged <= info.state.last_seq:
             state.done, state.stored = acknowledged, 0.0
         state.gone = time.time()
@@ -302,11 +314,11 @@ class Bridge:
         self._has_gone_inward = True
         await self.consumer.begin(min([state.done + 1, *state.parts.values()]))
         self._goes("inward", self.account.inward)
-        self._inward_since = time.time()
+        self._goes_inward, self._seen = True, None
         try:
             await together(self.consumer.run(), self.inward.run(self.consumer))
         finally:
-            self._inward_since = math.inf
+            self._goes_inward = False
 
     async def _has_lost_end(self, info: StreamInfo) -> bool:
         """Go back where the stream has lost its end: what has its sequences now is new."""
@@ -325,16 +337,13 @@ class Bridge:
         state.begin(same)
         return True
 
-    async def _look_for_what_is_gone(self, info: StreamInfo) -> None:
+    def _look_for_what_is_gone(self, first: int) -> None:
         """Tell if the stream has lost what may not have come.
 
         By types nobody else can tell: what came before a run may have been of other types.
         """
-        state, first = self.file.state, info.state.first_seq
-        if first <= state.done + 1:
-            return
-        oldest = await self.stream.oldest(info)
-        if oldest is not None and oldest <= state.caught_up:
+        state = self.file.state
+        if first <= max(state.done, state.caught_up) + 1:
             return
         self.account.lost[Loss.STREAM_GAP] += 1
         _log.error(
@@ -344,6 +353,7 @@ class Bridge:
             end=first - 1,
         )
         state.done, state.stored = first - 1, 0.0
+        state.ends.clear()  # by which it would be told again
 
     def _first_in(self, info: StreamInfo) -> int:
         """Return the sequence up to which a stream that was not known is passed over.

@@ -39,8 +39,8 @@ class State:
     behind that may be what was being sent, up to the sequence ``sending``. Of some relays the last
     run has not come as a whole: ``parts`` are the sequences with which it begins. ``ends`` are the
     places where each relay's next run should begin. ``gone`` is when a bridge last began to go
-    inward (seconds since 1970, 0 for never); all that had been stored when it was ``caught_up``
-    (the same) has come.
+    inward (seconds since 1970, 0 for never). All up to the sequence ``caught_up`` has come, also
+    where what came was long before.
     """
 
     outward: str = ""
@@ -55,11 +55,12 @@ class State:
     position: int = 0
     parts: dict[str, int] = field(default_factory=dict)
     ends: dict[str, str] = field(default_factory=dict)
-    caught_up: float = 0.0
+    caught_up: int = 0
 
     def begin(self, done: int) -> None:
         """Begin inward anew, behind a sequence."""
         self.done, self.stored, self.sending, self.parts = done, 0.0, 0, {}
+        self.caught_up = 0
 
 
 class StateFile:
@@ -137,12 +138,12 @@ def _read(slot: bytes) -> tuple[int, State] | None:
 
 
 def _checked(state: State) -> State:
-    numbers = (state.done, state.sending, state.epoch, state.position, *state.parts.values())
+    own = state.done, state.caught_up, state.sending, state.epoch, state.position
+    numbers = (*own, *state.parts.values())
     places = [*filter(None, [state.outward, state.published, state.first]), *state.ends.values()]
     if not all(isinstance(number, int) and number >= 0 for number in numbers):
         raise ValueError
-    times = state.stored, state.gone, state.caught_up
-    if not all(isinstance(each, int | float) for each in times):
+    if not isinstance(state.stored, int | float) or not isinstance(state.gone, int | float):
         raise TypeError
     if not isinstance(state.created, str):
         raise TypeError

@@ -106,7 +106,7 @@ class Stream:
 
         Raises :class:`StreamError`, or :class:`LaterError` while nobody answers.
         """
-        info = await self._find() or await self._create()
+        info = await self.find() or await self._create()
         faults = faults_of(info.config, self.wanted, self._server.client.max_payload)
         if faults:
             raise StreamError(f"stream {self.wanted.name}: {'; '.join(faults)}")
@@ -115,7 +115,8 @@ class Stream:
         self.created = str(info.created)
         return info
 
-    async def _find(self) -> StreamInfo | None:
+    async def find(self) -> StreamInfo | None:
+        """Return it as it is, None if there is none. Raises what :meth:`check` does."""
         try:
             return await self._jetstream.stream_info(self.wanted.name)
         except nats.js.errors.NotFoundError as error:

@@ -134,7 +134,7 @@ class Pace:
             for peer in self._peers()
             if not (peer.cursor.away or peer.cursor.replaying) and peer.delivery.has_taken(since)
         ]
-        known = [peer for peer in consumers if peer.delivery.reads and _is_local(peer)]
+        known = [peer for peer in consumers if peer.delivery.reads and _may_count(peer)]
         self._speed.measure(known, now=measure)
         slow = self._speed.slow
         waited_for = self._ranked(peer for peer in known if peer.identity.number not in slow)
@@ -142,7 +142,7 @@ class Pace:
         maybe = self._ranked(
             peer
             for peer in consumers
-            if peer.delivery.reads is None or (peer.delivery.reads and not _is_local(peer))
+            if peer.delivery.reads is None or (peer.delivery.reads and not _may_count(peer))
         )
         # Two of each: for a publisher that is one of them the next counts.
         ranked = waited_for[-1:-3:-1] + others[:2] + maybe[:2]
@@ -159,6 +159,6 @@ class Pace:
         return sorted((self._log.lag(peer.cursor.position), peer.identity.number) for peer in peers)
 
 
-def _is_local(peer: Peer) -> bool:
-    """Tell whether a peer takes all there is, for itself."""
+def _may_count(peer: Peer) -> bool:
+    """Tell whether others may wait for a peer: not for one with a filter, or a bridge."""
     return peer.cursor.whole and peer.name != BRIDGE_NAME

@@ -69,7 +69,7 @@ def _place(ends: Ends, file: StateFile, stream: StreamView) -> _Place:
         same = ends.same_until(info, state.done, state.stored)
         if same != state.done:
             return _Place(same, same, had=state.done)
-    done = state.done
+    done = max(state.done, state.caught_up)
     if acknowledged is not None and acknowledged <= info.state.last_seq:
         done = max(done, acknowledged)
     return _Place(done, min([done, *(first - 1 for first in state.parts.values())]))
