@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, thread_time
 from typing import Any
 
 from twisted.web.http import BAD_REQUEST, NOT_FOUND, UNAUTHORIZED
@@ -41,9 +41,9 @@ PAGE = Path(__file__).parent / "page"
 PLOTLY = "plotly.min.js"
 JSON = "application/json"
 KEPT_FROM = 0.002
-"""Seconds: what is made faster is made anew each time."""
+"""Seconds of a processor: what is made with less is made anew each time."""
 KEPT_SHARE = 4
-"""For how many times as long as it took to make is a document kept: so that who asks for it again
+"""For how many times as long as a processor made it is a document kept: so that who asks for it again
 and again takes no more than a fifth of the relay's time."""
 
 
@@ -51,21 +51,24 @@ class Kept:
     """A document that is not made again at once; ``make`` makes it."""
 
     def __init__(
-        self, make: Callable[[], bytes], clock: Callable[[], float] = perf_counter
+        self,
+        make: Callable[[], bytes],
+        clock: Callable[[], float] = perf_counter,
+        used: Callable[[], float] = thread_time,
     ) -> None:
         self._make = make
         self._clock = clock
+        self._used = used
         self._until = -math.inf
         self._document = b""
 
     def get(self) -> bytes:
         """Return the document as it is now, or was a moment ago."""
-        began = self._clock()
-        if began >= self._until:
+        if self._clock() >= self._until:
+            before = self._used()
             self._document = self._make()
-            now = self._clock()
-            taken = now - began
-            self._until = now + (KEPT_SHARE * taken if taken > KEPT_FROM else 0)
+            taken = self._used() - before
+            self._until = self._clock() + (KEPT_SHARE * taken if taken > KEPT_FROM else 0)
         return self._document
 
 

@@ -53,15 +53,15 @@ class Web:
 
 class TestKept:
     def test_is_made_again_after_some_times_as_long(self) -> None:
-        times = iter([10.0, 10.5, 12.4, 12.6, 13.0])
+        times, used = iter([10.0, 10.5, 12.4, 12.6, 13.0]), iter([1.0, 1.5, 1.5, 2.0])
         made = iter([b"first", b"second"])
-        kept = Kept(lambda: next(made), lambda: next(times))
+        kept = Kept(lambda: next(made), lambda: next(times), lambda: next(used))
         assert [kept.get() for _ in range(3)] == [b"first", b"first", b"second"]
 
-    def test_what_is_made_fast_is_always_new(self) -> None:
-        times = iter([10.0, 10.001, 10.001, 10.002])
+    def test_what_is_made_fast_is_always_new_however_long_others_had_the_processor(self) -> None:
+        times, used = iter([10.0, 10.5, 10.5, 11.0]), iter([1.0, 1.001, 1.001, 1.002])
         made = iter([b"first", b"second"])
-        kept = Kept(lambda: next(made), lambda: next(times))
+        kept = Kept(lambda: next(made), lambda: next(times), lambda: next(used))
         assert [kept.get() for _ in range(2)] == [b"first", b"second"]
 
 
