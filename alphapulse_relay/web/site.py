@@ -43,8 +43,8 @@ JSON = "application/json"
 KEPT_FROM = 0.002
 """Seconds of a processor: what is made with less is made anew each time."""
 KEPT_SHARE = 4
-"""For how many times as long as a processor made it is a document kept: so that who asks for it again
-and again takes no more than a fifth of the relay's time."""
+"""For how many times as long as a processor made it is a document kept: so that who asks for it
+again and again takes no more than a fifth of the relay's time."""
 
 
 class Kept:
