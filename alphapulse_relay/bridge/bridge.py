@@ -343,13 +343,14 @@ class Bridge:
         By types nobody else can tell: what came before a run may have been of other types.
         """
         state = self.file.state
-        if first <= max(state.done, state.caught_up) + 1:
+        begin = max(state.done, state.caught_up) + 1
+        if first <= begin:
             return
         self.account.lost[Loss.STREAM_GAP] += 1
         _log.error(
             "reason=stream_gap: the stream no longer has its messages {begin} to {end}, some of "
             "which may have been for the relay here",
-            begin=state.done + 1,
+            begin=begin,
             end=first - 1,
         )
         state.done, state.stored = first - 1, 0.0

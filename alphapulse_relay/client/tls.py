@@ -69,13 +69,13 @@ class TLSSocket(socket.socket):
             self.settimeout(timeout)
 
     def _handshake_done(self) -> bool:
+        done = True
         try:
             self._tls.do_handshake()
         except ssl.SSLWantReadError:
-            return False
-        finally:
-            self._flush()
-        return True
+            done = False
+        self._flush()  # what is wrong is said at the close: that it cannot be would hide it here
+        return done
 
     def recv(self, buflen: int, _flags: int = 0, /) -> bytes:
         """Receive; see ``socket.socket``."""
