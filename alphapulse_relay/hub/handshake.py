@@ -7,8 +7,6 @@ thread, where nobody waits for it.
 
 from __future__ import annotations
 
-import select
-import socket
 from collections.abc import Callable
 from concurrent.futures import Future
 from functools import partial
@@ -18,29 +16,23 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from OpenSSL.crypto import X509
 from OpenSSL.SSL import Connection, WantReadError, X509VerificationCodes
 from OpenSSL.SSL import Error as OpenSSLError
-from twisted.internet.interfaces import IAddress, IDelayedCall
+from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import Protocol, ServerFactory, connectionDone
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 
 import alphapulse_relay.hub.tls_outlet  # noqa: F401 - the outlet of those that come in
-from alphapulse_relay.hub.allowance import Allowance
 from alphapulse_relay.hub.peer import Identity, Refusal
 from alphapulse_relay.hub.worker import ThreadWorker, Worker
 
 if TYPE_CHECKING:
     from alphapulse_relay.hub.factory import SignalRelayFactory
+    from alphapulse_relay.hub.tls_port import TLSPort
 
 HANDSHAKE_SECONDS = 10.0
 """How long a handshake may take: a few round trips, however far."""
 HELLO_SECONDS = 2.0
 """How long its first word may take: clients speak first (RFC 8446, section 2), at once."""
-HANDSHAKES_PER_SECOND = 0.5
-"""How many may begin at a port in the long run. Others wait to be accepted. Each, and that its peer
-comes and goes, takes 2 to 3 ms of what others wait for: so a flood disturbs one in a thousand of
-their messages. Who goes without a word is not counted."""
-HANDSHAKES_BURST_SECONDS = 16.0
-"""So many seconds' worth may begin at once: 8, and the one after which others wait."""
 STAY_SECONDS = 1.0
 """Who comes in and is still there then is no flood: another one may begin in its place. So desks
 that come back after a restart need not wait for long."""
@@ -61,6 +53,8 @@ class HandshakeFactory(ServerFactory):
     """
 
     noisy = False
+    port: TLSPort
+    """Where they are accepted."""
 
     def __init__(self, hub: SignalRelayFactory, context: Any, reactor: Any) -> None:
         self.hub = hub
@@ -70,13 +64,6 @@ class HandshakeFactory(ServerFactory):
         # What is wrapped has a connection by then: Twisted would begin a handshake of its own.
         self.tls._creatorCallable = attrgetter("shaken")
         self._under_way: set[Handshake] = set()
-        self._allowance = Allowance(HANDSHAKES_PER_SECOND, HANDSHAKES_BURST_SECONDS)
-        self._look: IDelayedCall | None = None  # when it may accept again, while it does not
-
-    def pace(self, port: Any) -> None:
-        """Have the port, which has accepted nothing yet, accept no faster than is served here."""
-        self._port = port
-        port.numberAccepts = 1
 
     def logPrefix(self) -> str:
         """Return what the log calls a port."""
@@ -84,8 +71,6 @@ class HandshakeFactory(ServerFactory):
 
     def buildProtocol(self, addr: IAddress | None) -> Handshake:
         """Return what waits for a handshake."""
-        # So tcp.Port goes on accepting one in a turn: it would take ever more at once in a flood.
-        self._port.numberAccepts = 0
         return Handshake(self, addr)
 
     def stopFactory(self) -> None:
@@ -96,36 +81,19 @@ class HandshakeFactory(ServerFactory):
 
     def began(self, handshake: Handshake) -> None:
         """Take note of one more."""
-        self._allowance.take(1, self.hub.clock.seconds())
         self._under_way.add(handshake)
-        self._accept_or_wait()
+        self.port.take_turn()
 
     def ended(self, handshake: Handshake) -> None:
         """Take note that one is done, or has failed."""
         self._under_way.remove(handshake)
         if handshake.silent:
-            self._allowance.give_back(1)
-        self._accept_or_wait()
+            self.port.give_turn_back()
 
     def stayed(self, connection: Any) -> None:
         """Look whether one that came in has stayed."""
         if connection.connected:
-            self._allowance.give_back(1)
-            self._accept_or_wait()
-
-    def _accept_or_wait(self) -> None:
-        """Have the port accept, or wait until another may begin."""
-        waited = self._look is not None
-        if self._look is not None and self._look.active():
-            self._look.cancel()
-        self._look = None
-        if not self._port.connected:
-            return
-        if wait := self._allowance.owed_seconds(self.hub.clock.seconds()):
-            self._port.stopReading()
-            self._look = self.hub.clock.callLater(wait, self._accept_or_wait)
-        elif waited:
-            self._port.startReading()
+            self.port.give_turn_back()
 
 
 class Handshake(Protocol):
@@ -151,10 +119,6 @@ class Handshake(Protocol):
 
     def connectionMade(self) -> None:
         """Wait for the handshake, but not for ever."""
-        if has_gone(self.transport.socket):
-            self._refused("the connection ended")
-            self.transport.abortConnection()
-            return
         # A signal must not wait for the one before it to be acknowledged (tcp(7)).
         self.transport.setTcpNoDelay(True)
         self._limit = self._hub.clock.callLater(
@@ -229,13 +193,6 @@ class Handshake(Protocol):
         if not fine:
             self._fault = _FAULTS.get(fault, f"certificate error {fault}")
         return bool(fine)
-
-
-def has_gone(connection: socket.socket) -> bool:
-    """Tell whether the other end has closed, whatever it had said before (poll(2))."""
-    poll = select.poll()
-    poll.register(connection, select.POLLRDHUP)
-    return bool(poll.poll(0))
 
 
 class Shaken(NamedTuple):

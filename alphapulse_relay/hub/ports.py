@@ -14,6 +14,7 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 
 from alphapulse_relay.hub.handshake import HandshakeFactory
+from alphapulse_relay.hub.tls_port import TLSPort
 from alphapulse_relay.hub.transport import RelayTransport, TCPTransport, UnixTransport
 
 if TYPE_CHECKING:
@@ -128,8 +129,9 @@ class PortReactor:
             outer = TLSMemoryBIOFactory(contextFactory, False, factory, self._reactor)
             return self.listenTCP(port, outer, backlog, interface)
         handshakes = HandshakeFactory(self._hub, contextFactory, self._reactor)
-        opened = self.listenTCP(port, handshakes, backlog, interface)
-        handshakes.pace(opened)
+        backlog = max(backlog, LISTEN_BACKLOG)
+        opened = TLSPort(port, handshakes, backlog, interface, self._reactor)
+        opened.startListening()
         return opened
 
     def listenUNIX(

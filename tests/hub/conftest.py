@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_twisted
 from twisted.logger import globalLogPublisher
 
 from alphapulse_relay.hub import epoch
+from tests.hub.door import Door
 from tests.hub.fakes import Events, Hub, Ordinary, Pipe, make_clock
 from tests.hub.journals import Kept
 
@@ -87,3 +89,12 @@ def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     path.write_text("first\n")
     monkeypatch.setattr(epoch, "BOOT_ID", path)
     return path
+
+
+@pytest_twisted.async_yield_fixture
+async def door(path: Path) -> Any:
+    """A hub behind ``mtls:``."""
+    door = Door(path.parent)
+    await door.listen()
+    yield door
+    await door.close()

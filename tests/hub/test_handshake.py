@@ -2,118 +2,23 @@
 
 import socket
 import ssl
-from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import pytest
-import pytest_twisted
 from cryptography.hazmat.primitives.serialization import Encoding
-from twisted.internet.defer import gatherResults, maybeDeferred
-from twisted.internet.endpoints import serverFromString
-from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 
 from alphapulse_relay.client.blocking import Client
 from alphapulse_relay.client.core import NOTHING
 from alphapulse_relay.hub import handshake
-from alphapulse_relay.hub.factory import SignalRelayFactory
-from alphapulse_relay.hub.peer import Ending, Refusal
-from alphapulse_relay.hub.ports import PortReactor
-from alphapulse_relay.hub.storage import MemoryStorage
+from alphapulse_relay.hub.peer import Ending
 from alphapulse_relay.pem import PEMError
 from alphapulse_relay.protocol_v2.control import Start
-from alphapulse_relay.protocol_v2.framing import Rules
 from alphapulse_relay.tls import read_all_again
-from tests.authority import SERVER, Authority, Issued
+from tests.authority import SERVER, Authority
+from tests.hub.door import Door, talk
 from tests.hub.fakes import Events, message, messages
-from tests.hub.sockets import PATIENCE, reactor, turns, until
-
-
-class Door:
-    """A hub behind ``mtls:``, in this process; the relay is "relay.example"."""
-
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        self.authority = Authority(directory)
-        self.relay = self.authority.issue("relay", "relay.example", usage=SERVER)
-        self.hub = SignalRelayFactory(
-            reactor, Rules(aside=True), MemoryStorage(16 << 20), hold=1.0, max_peers=100
-        )
-        self.hub.open()
-        self.ports: Any = PortReactor(reactor, self.hub)
-        self.sockets: list[socket.socket] = []
-
-    async def listen(self, endpoint: str = "") -> None:
-        endpoint = endpoint or (
-            f"mtls:0:certKey={self.relay.certificate}:privateKey={self.relay.key}"
-            f":clientCA={self.authority.file}:crl={self.authority.crl}:interface=127.0.0.1"
-        )
-        self.port: Any = await serverFromString(self.ports, endpoint).listen(self.hub)
-
-    @property
-    def number(self) -> int:
-        return int(self.port.getHost().port)
-
-    @property
-    def peers(self) -> list[Any]:
-        return list(self.hub.peers)
-
-    def text(self, issued: Issued) -> str:
-        where = f"tls:127.0.0.1:{self.number}:ca={self.authority.file}:name=relay.example"
-        return f"{where}:cert={issued.certificate}:key={issued.key}"
-
-    def plain(self) -> socket.socket:
-        """Connect, and leave it at that."""
-        self.sockets.append(socket.create_connection(("127.0.0.1", self.number), PATIENCE))
-        return self.sockets[-1]
-
-    def open(self, issued: Issued | None, **limits: ssl.TLSVersion) -> ssl.SSLSocket:
-        """Connect as whoever it is, and shake hands; for a thread."""
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.load_verify_locations(self.authority.file)
-        for limit, version in limits.items():
-            setattr(context, limit, version)
-        if issued is not None:
-            context.load_cert_chain(issued.certificate, issued.key)
-        wrapped = context.wrap_socket(self.plain(), server_hostname="relay.example")
-        self.sockets.append(wrapped)
-        return wrapped
-
-    async def enter(self, issued: Issued, **limits: ssl.TLSVersion) -> ssl.SSLSocket:
-        """Connect, and become a peer."""
-        before = len(self.peers)
-        connection = await deferToThread(self.open, issued, **limits)
-        await until(lambda: len(self.peers) == before + 1)
-        return connection
-
-    async def refused(self, act: Callable[[], object], logged: Events) -> str:
-        """Do what is to be refused; return why it was, as the log has it."""
-        before = self.hub.counters.refused[Refusal.TLS]
-        with suppress(OSError):
-            await deferToThread(act)
-        await until(lambda: self.hub.counters.refused[Refusal.TLS] == before + 1)
-        assert not self.peers
-        assert self.hub.counters.accepted == 0
-        (line,) = logged.lines("reason=tls")
-        return line.partition("reason=tls: ")[2]
-
-    async def close(self) -> None:
-        await maybeDeferred(self.port.stopListening)
-        self.hub.drain.cut()
-        await self.hub.drain.begin(0)
-        for each in self.sockets:
-            each.close()
-        await until(lambda: not self.hub.connections)
-
-
-@pytest_twisted.async_yield_fixture
-async def door(path: Path) -> Any:
-    door = Door(path.parent)
-    await door.listen()
-    yield door
-    await door.close()
+from tests.hub.sockets import PATIENCE, turns, until
 
 
 class TestComesIn:
@@ -257,113 +162,6 @@ class TestIsRefused:
         await door.port.stopListening()
         assert await deferToThread(closed, connection)
         assert logged.lines("reason=tls: the relay is leaving")
-
-
-class TestFlood:
-    async def test_of_those_who_mean_it_all_come_in(
-        self, door: Door, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        """Each waits for its turn, and those that stay make room for it."""
-        monkeypatch.setattr(handshake, "STAY_SECONDS", 0.1)
-        desk = door.authority.issue("desk")
-        await gatherResults([deferToThread(door.open, desk) for _ in range(20)])
-        await until(lambda: len(door.peers) == 20)
-        assert door.hub.counters.refused[Refusal.TLS] == 0
-
-    async def test_waits_to_be_accepted(
-        self, path: Path, monkeypatch: pytest.MonkeyPatch, logged: Events
-    ) -> None:
-        monkeypatch.setattr(handshake, "HANDSHAKES_PER_SECOND", 0.01)
-        monkeypatch.setattr(handshake, "HANDSHAKES_BURST_SECONDS", 100)
-        door = Door(path.parent)
-        await door.listen()
-        connections = [door.plain() for _ in range(3)]
-        for each in connections:
-            each.sendall(b"no TLS at all")
-        await until(lambda: door.hub.counters.refused[Refusal.TLS] == 2)
-        assert door.port.numberAccepts == 1
-        await turns()
-        assert door.hub.counters.refused[Refusal.TLS] == 2
-        await door.close()
-
-    async def test_that_does_not_wait_takes_nobody_s_place(
-        self, path: Path, monkeypatch: pytest.MonkeyPatch, logged: Events
-    ) -> None:
-        monkeypatch.setattr(handshake, "HANDSHAKES_PER_SECOND", 0.01)
-        monkeypatch.setattr(handshake, "HANDSHAKES_BURST_SECONDS", 0)
-        door = Door(path.parent)
-        await door.listen()
-        monkeypatch.setattr(handshake, "STAY_SECONDS", 0.05)
-        await door.enter(door.authority.issue("desk"))
-        for said in (b"", b"", b"\x16\3\1", b"\x16\3\1"):
-            gone = door.plain()
-            gone.sendall(said)
-            gone.close()
-        await door.enter(door.authority.issue("other"))
-        assert door.hub.counters.refused[Refusal.TLS] == 4
-        await door.close()
-
-    async def test_of_those_who_say_nothing_keeps_nobody_out_for_long(
-        self, path: Path, monkeypatch: pytest.MonkeyPatch, logged: Events
-    ) -> None:
-        monkeypatch.setattr(handshake, "HANDSHAKES_PER_SECOND", 0.01)
-        monkeypatch.setattr(handshake, "HANDSHAKES_BURST_SECONDS", 0)
-        monkeypatch.setattr(handshake, "HELLO_SECONDS", 0.05)
-        door = Door(path.parent)
-        await door.listen()
-        for _ in range(5):
-            door.plain()
-        await door.enter(door.authority.issue("desk"))
-        assert door.hub.counters.refused[Refusal.TLS] == 5
-        await door.close()
-
-    async def test_of_those_who_stay_waits_for_nobody(
-        self, path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(handshake, "HANDSHAKES_PER_SECOND", 0.01)
-        monkeypatch.setattr(handshake, "HANDSHAKES_BURST_SECONDS", 0)
-        monkeypatch.setattr(handshake, "STAY_SECONDS", 0.01)
-        door = Door(path.parent)
-        await door.listen()
-        desk = door.authority.issue("desk")
-        for _ in range(3):
-            await door.enter(desk)
-        await door.close()
-
-    async def test_of_those_who_come_and_go_waits(
-        self, path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(handshake, "HANDSHAKES_PER_SECOND", 0.01)
-        monkeypatch.setattr(handshake, "HANDSHAKES_BURST_SECONDS", 0)
-        monkeypatch.setattr(handshake, "STAY_SECONDS", 0.2)
-        door = Door(path.parent)
-        await door.listen()
-        (await door.enter(door.authority.issue("desk"))).close()
-        await until(lambda: not door.peers)
-        door.plain().sendall(b"no TLS at all")
-        await deferLater(reactor, 0.3)
-        assert door.hub.counters.refused[Refusal.TLS] == 0
-        await door.close()
-
-    async def test_is_accepted_by_and_by(
-        self, path: Path, monkeypatch: pytest.MonkeyPatch, logged: Events
-    ) -> None:
-        monkeypatch.setattr(handshake, "HANDSHAKES_PER_SECOND", 50)
-        monkeypatch.setattr(handshake, "HANDSHAKES_BURST_SECONDS", 0)
-        door = Door(path.parent)
-        await door.listen()
-        desk = door.authority.issue("desk")
-        for _ in range(3):
-            await door.enter(desk)
-        await door.close()
-
-
-def talk(door: Door, data: bytes) -> None:
-    """Send, and wait for the end."""
-    connection = door.plain()
-    connection.sendall(data)
-    while connection.recv(65536):
-        pass
 
 
 def closed(connection: socket.socket) -> bool:
