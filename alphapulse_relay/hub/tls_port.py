@@ -26,9 +26,11 @@ comes and goes, takes 2 to 3 ms of what others wait for: so a flood disturbs one
 their messages. Who goes without a word is not counted."""
 HANDSHAKES_BURST_SECONDS = 16.0
 """So many seconds' worth may begin at once: 8, and the one after which others wait."""
-PASSED_OVER_AT_ONCE = 8
-"""How many that have gone are taken out of the queue in a turn of the reactor: some 100 µs, which
-messages wait for. Fewer take the reactor longer in all."""
+PASSED_OVER_AT_ONCE = 4
+"""How many that have gone are taken out of the queue at once: less than 100 µs' work..."""
+REST_SECONDS = 0.005
+"""...and then none for so long, as messages wait for it: 800 a second. In a flood of more the
+queue is full, and who wants in has to try again, as TCP does by itself."""
 
 
 class TLSPort(tcp.Port):
@@ -45,6 +47,7 @@ class TLSPort(tcp.Port):
         factory.port = self
         self._hub = factory.hub
         self._allowance = Allowance(HANDSHAKES_PER_SECOND, HANDSHAKES_BURST_SECONDS)
+        self._rested_at = 0.0  # when it may go on after it has passed over some
         self._look: IDelayedCall | None = None  # when it may accept again, while it does not
 
     def createInternetSocket(self) -> socket.socket:  # noqa: N802 - tcp.Port's
@@ -71,6 +74,11 @@ class TLSPort(tcp.Port):
         identity = Identity(self._hub.next_number(), "tls", address=f"{address[0]}:{address[1]}")
         self._hub.report.refused(identity, Refusal.TLS, "the connection ended")
 
+    def rest(self) -> None:
+        """Accept nobody for a moment."""
+        self._rested_at = self._hub.clock.seconds() + REST_SECONDS
+        self._accept_or_wait()
+
     def _accept_or_wait(self) -> None:
         waited = self._look is not None
         if self._look is not None and self._look.active():
@@ -78,7 +86,9 @@ class TLSPort(tcp.Port):
         self._look = None
         if not self.connected:
             return
-        if wait := self._allowance.owed_seconds(self._hub.clock.seconds()):
+        now = self._hub.clock.seconds()
+        wait = max(self._allowance.owed_seconds(now), self._rested_at - now)
+        if wait > 0:
             self.stopReading()
             self._look = self._hub.clock.callLater(wait, self._accept_or_wait)
         elif waited:
@@ -94,14 +104,15 @@ class _ListeningSocket(socket.socket):
         self._port = port
 
     def accept(self) -> tuple[socket.socket, Any]:
-        """Accept one that is still there, as ``socket.socket``; if need be at the next call."""
+        """Accept one that is still there, as ``socket.socket``; if need be, after a rest."""
         for _ in range(PASSED_OVER_AT_ONCE):
             connection, address = super().accept()
             if not has_gone(connection):
                 return connection, address
             connection.close()
             self._port.passed_over(address)
-        raise BlockingIOError(errno.EWOULDBLOCK, "they have all gone")
+        self._port.rest()
+        raise BlockingIOError(errno.EWOULDBLOCK, "all of them have gone")
 
 
 def has_gone(connection: socket.socket) -> bool:

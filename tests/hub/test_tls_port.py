@@ -117,6 +117,18 @@ class TestPassesOver:
         assert [address.port for address in made] == [other.getsockname()[1]]
         assert "reason=tls: the connection ended" in logged.lines("connection refused: ")[0]
 
+    async def test_only_some_at_once(
+        self, listen: Listen, logged: Events, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Messages wait for that: a few now, the others after a rest."""
+        monkeypatch.setattr(tls_port, "REST_SECONDS", 60)
+        door = await listen()
+        for _ in range(3 * tls_port.PASSED_OVER_AT_ONCE):
+            come_and_go(door, b"")
+        await until(lambda: refused(door))
+        await turns()
+        assert refused(door) == tls_port.PASSED_OVER_AT_ONCE
+
     async def test_the_descriptors_of_those_too(self, listen: Listen, logged: Events) -> None:
         door = await listen(stay=0.05)
         await door.enter(door.authority.issue("desk"))
