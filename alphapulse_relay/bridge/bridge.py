@@ -4,14 +4,12 @@ Puts the parts together, and begins again what has ended. Each part knows how to
 """
 
 import asyncio
-import time
 from collections.abc import Callable, Coroutine, Iterable
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 import nats.errors
-from nats.js.api import StreamInfo
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.logger import Logger
 
@@ -22,6 +20,7 @@ from alphapulse_relay.bridge.history import messages_since
 from alphapulse_relay.bridge.inward import Inward
 from alphapulse_relay.bridge.options import BridgeSettings
 from alphapulse_relay.bridge.outward import Outward
+from alphapulse_relay.bridge.progress import Progress
 from alphapulse_relay.bridge.relay_link import RelayLink, listening_to
 from alphapulse_relay.bridge.server import Server, describe
 from alphapulse_relay.bridge.state import State, StateError, StateFile
@@ -46,8 +45,8 @@ AGAIN_SECONDS = 1.0
 """Pause before what has failed is begun again."""
 SAVE_SECONDS = 5.0
 """How often it is kept where the ways have come to. Only a quiet relay's place depends on it."""
-UNNOTICED_SECONDS = 45.0
-"""For how long a connection may be dead, and what waits not be known: more than some pings."""
+LOOK_SECONDS = 5.0
+"""How often it is looked what the stream has lost: before it could lose all that came since."""
 PATIENCE_SECONDS = 1.0
 """How long the relay is left unread while nothing can be published. Then nothing more is asked of
 it until that goes on: it could not acknowledge what comes from afar either."""
@@ -99,10 +98,14 @@ class Bridge:
             own=settings.name,
             selector=Selector(settings.take_types, settings.take_sources),
         )
+        self.progress = Progress(
+            self.stream,
+            self.consumer,
+            self.file,
+            self.account,
+            by_types=bool(settings.take_types),
+        )
         self._patience: asyncio.TimerHandle | None = None
-        self._has_gone_inward = False
-        self._goes_inward = False
-        self._seen: tuple[float, int] | None = None  # when, and what the stream's last message was
 
     @property
     def trouble(self) -> str | None:
@@ -134,27 +137,8 @@ class Bridge:
         """Keep where the relay has come to, also where nothing of that is to cross."""
         while True:
             await asyncio.sleep(SAVE_SECONDS)
-            with suppress(*TROUBLES):
-                await self._note_what_has_come()
             with suppress(StateError):  # which whoever cannot go on by it tells
                 self.save()
-
-    async def _note_what_has_come(self) -> None:
-        """Note up to where all of the stream has come, if nothing waits.
-
-        Where only some types are taken the last message that came does not tell.
-        """
-        if not self.settings.take_types or not self._goes_inward:
-            self._seen = None
-            return
-        way, now = self.account.inward, time.monotonic()
-        if self._seen is None:
-            info = await self.stream.find()
-            self._seen = None if info is None else (now, info.state.last_seq)
-        elif now - self._seen[0] >= UNNOTICED_SECONDS:
-            if not way.waiting_messages and not way.waiting_bytes:
-                self.file.state.caught_up = self._seen[1]
-            self._seen = None
 
     def save(self) -> None:
         """Keep where both ways have come to. Raises :class:`StateError`."""
@@ -295,76 +279,18 @@ class Bridge:
     # Inward
 
     async def _go_inward(self) -> None:
-        info = await self.stream.check()
-        state = self.file.state
-        acknowledged = await self.consumer.acknowledged()
-        created = str(info.created)  # of the same answer as the rest
-        if state.created != created:
-            begin = self._first_in(info) if acknowledged is None else acknowledged
-            state.created = created
-            state.begin(begin)
-        if await self._has_lost_end(info):
-            acknowledged = None  # that is of what was there before
-        if self.settings.take_types:  # before what is gone counts as acknowledged
-            self._look_for_what_is_gone(info.state.first_seq)
-        if acknowledged is not None and state.done < acknowledged <= info.state.last_seq:
-            state.done, state.stored = acknowledged, 0.0
-        state.gone = time.time()
-        self.file.save()
-        self._has_gone_inward = True
-        await self.consumer.begin(min([state.done + 1, *state.parts.values()]))
+        await self.consumer.begin(await self.progress.begin())
         self._goes("inward", self.account.inward)
-        self._goes_inward, self._seen = True, None
-        try:
-            await together(self.consumer.run(), self.inward.run(self.consumer))
-        finally:
-            self._goes_inward = False
-
-    async def _has_lost_end(self, info: StreamInfo) -> bool:
-        """Go back where the stream has lost its end: what has its sequences now is new."""
-        state = self.file.state
-        if not state.stored:
-            return False
-        same = await self.stream.same_until(info, state.done, state.stored)
-        if same == state.done:
-            return False
-        _log.error(
-            "the stream has lost what it had behind {same} when {done} had come: what is there now "
-            "is new",
-            same=same,
-            done=state.done,
+        await together(
+            self.consumer.run(), self.inward.run(self.consumer), self._look_now_and_then()
         )
-        state.begin(same)
-        return True
 
-    def _look_for_what_is_gone(self, first: int) -> None:
-        """Tell if the stream has lost what may not have come.
-
-        By types nobody else can tell: what came before a run may have been of other types.
-        """
-        state = self.file.state
-        begin = max(state.done, state.caught_up) + 1
-        if first <= begin:
-            return
-        self.account.lost[Loss.STREAM_GAP] += 1
-        _log.error(
-            "reason=stream_gap: the stream no longer has its messages {begin} to {end}, some of "
-            "which may have been for the relay here",
-            begin=begin,
-            end=first - 1,
-        )
-        state.done, state.stored = first - 1, 0.0
-        state.ends.clear()  # by which it would be told again
-
-    def _first_in(self, info: StreamInfo) -> int:
-        """Return the sequence up to which a stream that was not known is passed over.
-
-        All of one that was made anew while there was a bridge is new; others' past is not for the
-        relay here.
-        """
-        since = info.created.timestamp() if info.created else 0.0
-        known = self._has_gone_inward or self.file.state.gone < since
-        return 0 if self.file.state.created and known else info.state.last_seq
+    async def _look_now_and_then(self) -> None:
+        """Have it told soon if the stream loses what has not come."""
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            with suppress(*TROUBLES):
+                await self.progress.look()
 
     async def _history(self, epoch: int, position: int, sources: frozenset[int]) -> Iterable[bytes]:
         return await messages_since(self._endpoint, epoch, position, sources)

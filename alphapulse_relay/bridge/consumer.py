@@ -94,6 +94,14 @@ class Consumer:
             return None
         return info.ack_floor.stream_seq if info.ack_floor else 0
 
+    async def has_delivered_all(self) -> bool:
+        """Tell whether all that the server knows of was delivered, and acknowledged."""
+        try:
+            info = await self._jetstream.consumer_info(self._asked.stream, self._asked.durable)
+        except nats.js.errors.NotFoundError:
+            return False
+        return not info.num_pending and not info.num_ack_pending
+
     async def begin(self, sequence: int) -> None:
         """Make the consumer, from a sequence on, on a new connection.
 

@@ -1,12 +1,15 @@
 """What the bridge's tests share."""
 
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 
 import pytest
 
 from tests.soak.guests import Log
 from tests.support import Relay
+
+NUMBERS = count()
 
 
 @pytest.fixture(scope="session")
@@ -24,3 +27,20 @@ def relays() -> Iterator[tuple[Path, Path]]:
     """The sockets of two relays. What is in their journals is of other tests, too."""
     with Relay() as one, Relay() as other, Log(one), Log(other):
         yield one.socket, other.socket
+
+
+@pytest.fixture
+def names() -> dict[str, str]:
+    """Options for a stream that no other test has."""
+    number = next(NUMBERS)
+    # Each stream's size is reserved: there is no room for many of the usual one.
+    return {"stream": f"B{number}", "subject": f"b{number}", "max_bytes": "64M"}
+
+
+@pytest.fixture
+def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have a bridge begin again soon."""
+    monkeypatch.setattr("alphapulse_relay.bridge.bridge.AGAIN_SECONDS", 0.1)
+    monkeypatch.setattr("alphapulse_relay.bridge.bridge.PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr("alphapulse_relay.bridge.outward.RETRY_SECONDS", 0.1)
+    monkeypatch.setattr("alphapulse_relay.bridge.server.RECONNECT_SECONDS", 0.1)

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -146,3 +146,38 @@ async def until(holds: Callable[[], bool], seconds: float = PATIENCE) -> None:
     async with asyncio.timeout(seconds):
         while not holds():
             await asyncio.sleep(0.01)
+
+
+class Pair:
+    """Two bridges, called a and b, each with a relay of its own."""
+
+    def __init__(self, directory: Path, relays: tuple[Path, Path], nats: Any, **options: Any):
+        self.relays = relays
+        self._given = [
+            (directory, relay, nats, name) for relay, name in zip(relays, "ab", strict=True)
+        ]
+        self._options = options
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> "Pair":
+        self.since = [head(relay) for relay in self.relays]
+        bridges = [a_bridge(*given, **self._options) for given in self._given]
+        self.a, self.b = [await self._stack.enter_async_context(each) for each in bridges]
+        return self
+
+    async def __aexit__(self, *error: Any) -> None:
+        await self._stack.__aexit__(*error)
+
+    async def ready(self) -> None:
+        await until(lambda: self.a.trouble is None and self.b.trouble is None)
+
+    async def arrived(self, at_a: list[bytes], at_b: list[bytes]) -> None:
+        """Wait until each relay has just these messages."""
+        for relay, since, expected in zip(self.relays, self.since, (at_a, at_b), strict=True):
+            await arrived(relay, since, expected)
+
+    async def idle(self) -> None:
+        """Wait until nothing more is to be expected."""
+        for bridge in (self.a, self.b):
+            await until(lambda bridge=bridge: not bridge.outward._waiting)
+        await asyncio.sleep(0.2)

@@ -1,11 +1,9 @@
 """Two real relays, a real NATS server and bridges between them: everything once and in order."""
 
 import asyncio
-import shutil
 import signal
 import time
-from contextlib import AsyncExitStack, suppress
-from itertools import count
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,71 +11,20 @@ import pytest
 
 pytest.importorskip("nats")
 
-from alphapulse_relay.bridge import bridge as module
-from alphapulse_relay.bridge import outward, server
+from alphapulse_relay.bridge import outward
 from alphapulse_relay.bridge.account import Loss
 from alphapulse_relay.bridge.bridge import asked_of
 from alphapulse_relay.bridge.state import StateFile
 from alphapulse_relay.client.blocking import Client as Publisher
 from alphapulse_relay.client.errors import NoRelayError
 from tests.bridge.bridges import settings
-from tests.bridge.joined import END, a_bridge, arrived, described, head, journal, send, until
+from tests.bridge.joined import END, Pair, a_bridge, arrived, described, head, journal, send, until
+from tests.bridge.replaced import Replaced
 from tests.bridge.running import BridgeProcess, joining
 from tests.bridge.servers import NATS, connected
 from tests.support import Relay, message, messages
 
-NUMBERS = count()
-
-
-@pytest.fixture
-def names() -> dict[str, str]:
-    """Options for a stream that no other test has."""
-    number = next(NUMBERS)
-    # Each stream's size is reserved: there is no room for many of the usual one.
-    return {"stream": f"B{number}", "subject": f"b{number}", "max_bytes": "64M"}
-
-
-@pytest.fixture(autouse=True)
-def quickly(monkeypatch: Any) -> None:
-    monkeypatch.setattr(module, "AGAIN_SECONDS", 0.1)
-    monkeypatch.setattr(module, "PATIENCE_SECONDS", 0.1)
-    monkeypatch.setattr(outward, "RETRY_SECONDS", 0.1)
-    monkeypatch.setattr(server, "RECONNECT_SECONDS", 0.1)
-
-
-class Pair:
-    """Two bridges, called a and b, each with a relay of its own."""
-
-    def __init__(self, directory: Path, relays: tuple[Path, Path], nats: Any, **options: Any):
-        self.relays = relays
-        self._given = [
-            (directory, relay, nats, name) for relay, name in zip(relays, "ab", strict=True)
-        ]
-        self._options = options
-        self._stack = AsyncExitStack()
-
-    async def __aenter__(self) -> "Pair":
-        self.since = [head(relay) for relay in self.relays]
-        bridges = [a_bridge(*given, **self._options) for given in self._given]
-        self.a, self.b = [await self._stack.enter_async_context(each) for each in bridges]
-        return self
-
-    async def __aexit__(self, *error: Any) -> None:
-        await self._stack.__aexit__(*error)
-
-    async def ready(self) -> None:
-        await until(lambda: self.a.trouble is None and self.b.trouble is None)
-
-    async def arrived(self, at_a: list[bytes], at_b: list[bytes]) -> None:
-        """Wait until each relay has just these messages."""
-        for relay, since, expected in zip(self.relays, self.since, (at_a, at_b), strict=True):
-            await arrived(relay, since, expected)
-
-    async def idle(self) -> None:
-        """Wait until nothing more is to be expected."""
-        for bridge in (self.a, self.b):
-            await until(lambda bridge=bridge: not bridge.outward._waiting)
-        await asyncio.sleep(0.2)
+pytestmark = pytest.mark.usefixtures("quickly")
 
 
 def test_what_is_sent_to_one_goes_to_all_but_never_back(
@@ -275,44 +222,6 @@ def test_a_stream_that_is_made_later(
     asyncio.run(go())
 
 
-def test_a_stream_that_is_deleted_and_made_anew(
-    tmp_path: Path, relays: tuple[Path, Path], nats_url: str, names: dict[str, str]
-) -> None:
-    async def go() -> None:
-        async with (
-            connected(settings(tmp_path, nats=nats_url)) as nats_server,
-            Pair(tmp_path, relays, nats_url, **names) as pair,
-        ):
-            jetstream, sent = nats_server.client.jetstream(), list[bytes]()
-            await pair.ready()
-            for number in range(3):
-                more = messages(20 + number, 100)
-                send(relays[0], *more)
-                sent += more
-                await pair.arrived(sent, sent)
-                await jetstream.delete_stream(names["stream"])
-
-    asyncio.run(go())
-
-
-def test_a_stream_that_is_made_anew_while_nobody_looks(
-    tmp_path: Path, relays: tuple[Path, Path], nats_url: str, names: dict[str, str]
-) -> None:
-    async def go() -> None:
-        async with Pair(tmp_path, relays, nats_url, **names) as pair:
-            await pair.ready()
-        async with connected(settings(tmp_path, nats=nats_url)) as nats_server:
-            await nats_server.client.jetstream().delete_stream(names["stream"])
-        sent, since = messages(20, 10), head(relays[1])
-        async with a_bridge(tmp_path, relays[0], nats_url, "a", **names) as a:
-            send(relays[0], *sent)
-            await until(lambda: a.account.outward.messages == 10)
-            async with a_bridge(tmp_path, relays[1], nats_url, "b", **names):
-                await arrived(relays[1], since, sent)
-
-    asyncio.run(go())
-
-
 def test_two_relays_of_one_name(
     tmp_path: Path, relays: tuple[Path, Path], nats_url: str, names: dict[str, str]
 ) -> None:
@@ -385,156 +294,6 @@ def test_a_state_that_cannot_be_kept(
             await arrived(relays[1], pair.since[1], two + one)
 
     asyncio.run(go())
-
-
-def test_what_by_types_is_not_in_the_stream_any_more_is_told_once(
-    tmp_path: Path, relays: tuple[Path, Path], nats_url: str, names: dict[str, str]
-) -> None:
-    given = {**names, "take_types": "21"}
-    one, two, three = messages(20, 10), messages(21, 10), messages(22, 10)
-
-    async def go() -> None:
-        since = head(relays[1])
-        async with (
-            connected(settings(tmp_path, nats=nats_url)) as nats_server,
-            a_bridge(tmp_path, relays[0], nats_url, "a", **names, split_by_type="true") as a,
-        ):
-            async with a_bridge(tmp_path, relays[1], nats_url, "b", **given) as b:
-                await until(lambda: a.trouble is None and b.trouble is None)
-                send(relays[0], *one)
-                await arrived(relays[1], since, one)
-                assert not b.account.lost[Loss.STREAM_GAP]
-            send(relays[0], *two)
-            await until(lambda: a.account.outward.messages == 20)
-            await nats_server.client.jetstream().purge_stream(names["stream"])
-            send(relays[0], *three)
-            for gaps in (1, 0):
-                async with a_bridge(tmp_path, relays[1], nats_url, "b", **given) as b:
-                    await arrived(relays[1], since, one + three)
-                    await until(lambda b=b: b.file.state.done == b.file.state.sending)
-                    assert b.account.lost[Loss.STREAM_GAP] == gaps
-
-    asyncio.run(go())
-
-
-def test_what_by_types_is_not_in_the_stream_any_more_but_had_come_is_not_told(
-    tmp_path: Path,
-    relays: tuple[Path, Path],
-    nats_url: str,
-    names: dict[str, str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(module, "SAVE_SECONDS", 0.05)
-    monkeypatch.setattr(module, "UNNOTICED_SECONDS", 0.0)
-    given = {**names, "take_types": "99"}
-
-    async def go() -> None:
-        async with (
-            connected(settings(tmp_path, nats=nats_url)) as nats_server,
-            a_bridge(tmp_path, relays[0], nats_url, "a", **names, split_by_type="true") as a,
-        ):
-            async with a_bridge(tmp_path, relays[1], nats_url, "b", **given) as b:
-                await until(lambda: a.trouble is None and b.trouble is None)
-                send(relays[0], *messages(20, 10))
-                await until(lambda: a.account.outward.messages == 10)
-                last = (await a.stream.check()).state.last_seq
-                await until(lambda: b.file.state.caught_up == last)
-            await nats_server.client.jetstream().purge_stream(names["stream"])
-            async with a_bridge(tmp_path, relays[1], nats_url, "b", **given) as b:
-                await until(lambda: b.trouble is None)
-                assert b.file.state.caught_up == last
-                assert not b.account.lost[Loss.STREAM_GAP]
-
-    asyncio.run(go())
-
-
-@pytest.mark.parametrize("had_come", [True, False], ids=["had come", "never came"])
-def test_a_stream_that_has_lost_its_end(
-    tmp_path: Path, relays: tuple[Path, Path], names: dict[str, str], had_come: bool
-) -> None:
-    """What comes to have the lost sequences is new; what never came is told."""
-    (tmp_path / "n").mkdir()
-    store, backup = tmp_path / "n" / "jetstream", tmp_path / "backup"
-    one, two, three = messages(20, 3), messages(21, 9), messages(22, 12)
-    since = head(relays[1])
-    with NATS(tmp_path / "n") as nats_server:
-
-        async def send_singly(sent: list[bytes]) -> None:
-            async with a_bridge(tmp_path, relays[0], nats_server.url, "a", **names) as a:
-                await until(lambda: a.trouble is None)
-                for number, each in enumerate(sent, 1):
-                    send(relays[0], each)
-                    await until(lambda number=number: a.account.outward.messages == number)
-
-        async def take(expected: list[bytes], gaps: int = 0) -> None:
-            async with a_bridge(tmp_path, relays[1], nats_server.url, "b", **names) as b:
-                await arrived(relays[1], since, expected)
-                await until(lambda: b.file.state.done == b.file.state.sending)
-                assert b.account.lost[Loss.STREAM_GAP] == gaps
-
-        async def go() -> None:
-            async with a_bridge(tmp_path, relays[1], nats_server.url, "b", **names) as b:
-                await until(lambda: b.trouble is None)
-            await send_singly(one)
-            await take(one)
-            nats_server.stop()
-            shutil.copytree(store, backup)
-            nats_server.start()
-            await send_singly(two)
-            if had_come:
-                await take(one + two)
-            nats_server.stop()
-            shutil.rmtree(store)
-            backup.rename(store)
-            nats_server.start()
-            await send_singly(three)
-            if had_come:
-                await take(one + two + three)
-            else:
-                await take(one + three, gaps=1)
-
-        asyncio.run(go())
-
-
-class Replaced:
-    """A relay whose journal is made another one while it does not run."""
-
-    def __init__(self, directory: Path) -> None:
-        directory.mkdir()
-        self.relay = Relay(directory=directory)
-        self.socket = self.relay.socket
-        self._backup = directory.with_name("backup")
-
-    def __enter__(self) -> "Replaced":
-        self.relay.__enter__()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.relay.__exit__(*error)
-
-    def stop(self) -> None:
-        self.relay.stop()
-        assert self.relay.process.stdout
-        self.relay.process.stdout.close()
-
-    def start(self) -> None:
-        self.relay.start()
-        self.relay.wait_for_log("serves")
-
-    def back_up(self) -> None:
-        shutil.copytree(self._journal(), self._backup)
-
-    def restore(self) -> None:
-        journal_ = self._journal()
-        shutil.rmtree(journal_)
-        self._backup.rename(journal_)
-
-    def lose(self) -> None:
-        shutil.rmtree(self._journal())
-
-    def _journal(self) -> Path:
-        (found,) = [path for path in self.relay.directory.iterdir() if path.is_dir()]
-        return found
 
 
 def test_a_relay_whose_journal_is_gone(

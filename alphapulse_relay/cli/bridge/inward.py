@@ -56,7 +56,7 @@ def check_inward(ends: Ends) -> Iterator[Finding]:
 
 
 def _place(ends: Ends, file: StateFile, stream: StreamView) -> _Place:
-    """Return where a bridge begins, as it finds it when it starts (:meth:`Bridge._go_inward`)."""
+    """Return where a bridge begins, as it finds it when it starts (:meth:`Progress.begin`)."""
     info, state, acknowledged = stream.info, file.state, _acknowledged(stream)
     if state.created != str(info.created):
         if acknowledged is not None:
