@@ -66,6 +66,8 @@ class Consumer:
         self._server = server
         self._asked = asked
         self._queue: asyncio.Queue[Delivery] = asyncio.Queue()
+        self.delivered = 0
+        """The sequence of the last delivery, 0 if there was none since it began."""
         self._deliveries = 0  # that were made to this consumer
         self._on_the_way = 0  # that were asked for
         self._moved = asyncio.Event()
@@ -95,7 +97,10 @@ class Consumer:
         return info.ack_floor.stream_seq if info.ack_floor else 0
 
     async def has_delivered_all(self) -> bool:
-        """Tell whether all that the server knows of was delivered, and acknowledged."""
+        """Tell whether all that the server has was delivered, and acknowledged.
+
+        What was removed from the stream before it was delivered, it does not know of any more.
+        """
         try:
             info = await self._jetstream.consumer_info(self._asked.stream, self._asked.durable)
         except nats.js.errors.NotFoundError:
@@ -109,7 +114,7 @@ class Consumer:
         """
         while self.waiting:  # what comes again
             self._queue.get_nowait()
-        self._deliveries = self._on_the_way = 0
+        self._deliveries = self._on_the_way = self.delivered = 0
         self._fault = None
         await self._make(sequence)
 
@@ -187,6 +192,7 @@ class Consumer:
         if known.sequence.consumer != self._deliveries and self._fault is None:
             self._fault = f"{known.sequence.consumer - self._deliveries} deliveries were lost"
         if self._fault is None:
+            self.delivered = known.sequence.stream
             self._queue.put_nowait(
                 Delivery(
                     known.sequence.stream,

@@ -15,7 +15,13 @@ from twisted.logger import Logger
 from alphapulse_relay.bridge.account import Account, Loss
 from alphapulse_relay.bridge.assembly import Assembly, MissingError
 from alphapulse_relay.bridge.consumer import Consumer, Delivery
-from alphapulse_relay.bridge.envelope import Envelope, EnvelopeError, Place, relay_of
+from alphapulse_relay.bridge.envelope import (
+    EXPECTED_SEQUENCE,
+    Envelope,
+    EnvelopeError,
+    Place,
+    relay_of,
+)
 from alphapulse_relay.bridge.relay_link import LinkError, RefusedError, RelayLink, ends_uniquely
 from alphapulse_relay.bridge.state import State, StateFile
 from alphapulse_relay.protocol_v2.framing import split
@@ -61,6 +67,7 @@ class Inward:
         self._selector = selector
         self._wants_all = selector == _ALL
         self._assembly = Assembly(selector.types)
+        self._last: dict[str, int] = {}  # of each subject, the sequence that came last
 
     @property
     def _state(self) -> State:
@@ -69,6 +76,7 @@ class Inward:
     async def run(self, consumer: Consumer) -> None:
         """Pass on what is delivered; until cancelled."""
         self._assembly.clear()
+        self._last.clear()
         self._way.waiting_messages, self._way.waiting_since = 0, 0.0  # not known yet
         while True:
             batch = await self._next(consumer)
@@ -129,10 +137,11 @@ class Inward:
                 self._account.own += 1
                 return b""
             envelope = Envelope.parse(delivery.payload, delivery.headers)
-            data = self._assembly.add(relay, envelope, delivery.sequence)
-            if envelope.share is not None and self._selector.types:
+            if self._selector.types:
                 state.ends.pop(relay, None)  # where the next one begins that comes is not known
-            elif data:
+                self._look_for_gap_in_subject(delivery)
+            data = self._assembly.add(relay, envelope, delivery.sequence)
+            if data and not self._selector.types:
                 self._look_for_gap(relay, envelope)
         except MissingError as error:
             if relay in state.ends:  # else it is of the time before there was a bridge here
@@ -168,6 +177,26 @@ class Inward:
                 relay=relay,
                 expected=expected,
                 begin=envelope.begin.text,
+            )
+
+    def _look_for_gap_in_subject(self, delivery: Delivery) -> None:
+        """Tell of messages of a subject that are not in the stream any more.
+
+        Its bridge has had each stored behind the one before it, and that has come if it is not
+        behind ``done``.
+        """
+        state, subject = self._state, delivery.subject
+        text = (delivery.headers or {}).get(EXPECTED_SEQUENCE, "")
+        before = int(text) if text.isdecimal() else 0
+        known = max(self._last.get(subject, 0), state.done, state.caught_up)
+        self._last[subject] = delivery.sequence
+        if before > known:
+            self._account.lost[Loss.STREAM_GAP] += 1
+            _log.error(
+                "reason=stream_gap: message {before} of {subject}, and maybe some before it, did "
+                "not come: the stream has it no more",
+                before=before,
+                subject=subject,
             )
 
     def _wanted(self, data: bytes) -> bytes:

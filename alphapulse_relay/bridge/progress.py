@@ -38,8 +38,7 @@ class Progress:
         self._account = account
         self._by_types = by_types
         self._has_begun = False
-        self._last = 0  # of the stream's messages, when it was looked last...
-        self._had_all = False  # ...and whether all had come by then
+        self._last_then = 0  # of the stream's messages, when it was looked last
 
     @property
     def _state(self) -> State:
@@ -63,14 +62,14 @@ class Progress:
             acknowledged = None  # that is of what was there before
         first = info.state.first_seq
         # Before what is gone counts as acknowledged:
-        if self._by_types and self._has_lost_what_had_not_come(first):
+        if self._by_types and self._tell_what_is_gone(first, state.done):
             state.done, state.stored = first - 1, 0.0
         if acknowledged is not None and state.done < acknowledged <= info.state.last_seq:
             state.done, state.stored = acknowledged, 0.0
         state.gone = time.time()
         self._file.save()
         self._has_begun = True
-        self._last, self._had_all = 0, False
+        self._last_then = 0
         return min([state.done + 1, *state.parts.values()])
 
     def _first_in(self, info: StreamInfo) -> int:
@@ -109,33 +108,34 @@ class Progress:
         """
         if not self._by_types:
             return
-        info, state = await self._stream.find(), self._state
+        state = self._state
+        # Before the stream is: to the consumer what is gone counts as delivered.
+        has_all = await self._consumer.has_delivered_all()
+        info = await self._stream.find()
         if info is None or str(info.created) != state.created:
             return  # the consumer went with the stream
-        has_all, first = await self._consumer.has_delivered_all(), info.state.first_seq
-        # To the server what is gone counts as delivered.
-        if has_all and (self._had_all or first <= self._begin):
+        delivered = max(state.done, self._consumer.delivered)
+        self._tell_what_is_gone(info.state.first_seq, delivered)
+        if has_all and state.done == delivered:
             # What it has stored since then may not have been known where the consumer is.
-            state.caught_up = max(state.caught_up, self._last, first - 1)
-        self._last, self._had_all = info.state.last_seq, has_all
-        self._has_lost_what_had_not_come(first)
+            state.caught_up = max(state.caught_up, self._last_then)
+        self._last_then = info.state.last_seq
 
-    @property
-    def _begin(self) -> int:
-        """The sequence from which on something may not have come."""
-        return max(self._state.done, self._state.caught_up) + 1
+    def _tell_what_is_gone(self, first: int, delivered: int) -> bool:
+        """Tell if messages before the first one that is there may not have come.
 
-    def _has_lost_what_had_not_come(self, first: int) -> bool:
-        """Tell whether messages before the first one that is there may not have come."""
-        if first <= self._begin:
+        Those up to ``delivered`` are here, if not at the relay.
+        """
+        state = self._state
+        begin = max(delivered, state.caught_up) + 1
+        if first <= begin:
             return False
         self._account.lost[Loss.STREAM_GAP] += 1
         _log.error(
             "reason=stream_gap: the stream no longer has its messages {begin} to {end}, some of "
             "which may have been for the relay here",
-            begin=self._begin,
+            begin=begin,
             end=first - 1,
         )
-        self._state.caught_up = first - 1
-        self._state.ends.clear()  # by which it would be told again
+        state.caught_up = first - 1
         return True

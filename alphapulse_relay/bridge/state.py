@@ -39,8 +39,8 @@ class State:
     behind that may be what was being sent, up to the sequence ``sending``. Of some relays the last
     run has not come as a whole: ``parts`` are the sequences with which it begins. ``ends`` are the
     places where each relay's next run should begin. ``gone`` is when a bridge last began to go
-    inward (seconds since 1970, 0 for never). All up to the sequence ``caught_up`` has come, also
-    where what came was long before.
+    inward (seconds since 1970, 0 for never). All up to the sequence ``caught_up`` has come,
+    also where what came was long before, or was told to be gone.
     """
 
     outward: str = ""

@@ -122,10 +122,13 @@ class Bench:
     file: StateFile
     inward: Inward
 
-    def come(self, begin: int, end: int, **more: Any) -> None:
-        """Have the messages of these numbers come as one NATS message."""
+    def come(self, begin: int, end: int, behind: int = 0, **more: Any) -> None:
+        """Have the messages of these numbers come as one NATS message.
+
+        ``behind`` is the sequence behind which its bridge had it stored.
+        """
         envelope = run(begin, end)
-        self.consumer.put(envelope.payload, envelope.headers("", 0), **more)
+        self.consumer.put(envelope.payload, envelope.headers("", behind), **more)
 
     async def told(self, sequence: int) -> None:
         """Wait until NATS is told of a sequence."""
@@ -425,6 +428,41 @@ class TestGaps:
                 made.consumer.put(anew.payload, anew.headers("", 0))
                 await made.told(3)
                 assert made.account.lost[Loss.STREAM_GAP] == 0
+
+        asyncio.run(go())
+
+    @pytest.mark.parametrize(("behind", "lost"), [(4, 0), (7, 1), (0, 0)])
+    def test_what_by_types_is_not_in_a_subject_any_more(
+        self, tmp_path: Path, behind: int, lost: int
+    ) -> None:
+        """Places do not tell: what came between may have been of other types."""
+
+        async def go() -> None:
+            async with going(tmp_path, Selector(types=frozenset({21}))) as made:
+                made.come(0, 1, sequence=3, subject="signals.third.21")
+                made.come(0, 1, sequence=4)
+                made.come(8, 9, behind, sequence=9)
+                made.come(9, 10, 9, sequence=12)
+                made.come(1, 2, 3, sequence=13, subject="signals.third.21")
+                await made.told(13)
+                assert made.account.lost[Loss.STREAM_GAP] == lost
+                assert not made.file.state.ends
+
+        asyncio.run(go())
+
+    def test_what_by_types_had_come_or_was_told_before_is_none(self, tmp_path: Path) -> None:
+        async def go() -> None:
+            async with going(tmp_path, Selector(types=frozenset({21}))) as made:
+                made.come(0, 1, sequence=4)
+                await made.told(4)
+                made.file.state.caught_up = 8
+                made.come(1, 2, 8, sequence=9)
+                await made.told(9)
+            again = made.again()
+            again.come(2, 3, 9, sequence=10)
+            async with again.running():
+                await again.told(10)
+            assert not made.account.lost[Loss.STREAM_GAP] + again.account.lost[Loss.STREAM_GAP]
 
         asyncio.run(go())
 

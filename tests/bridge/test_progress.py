@@ -2,15 +2,20 @@
 
 import asyncio
 import shutil
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 pytest.importorskip("nats")
 
 from alphapulse_relay.bridge import bridge
-from alphapulse_relay.bridge.account import Loss
+from alphapulse_relay.bridge.account import Account, Loss
 from alphapulse_relay.bridge.bridge import Bridge
+from alphapulse_relay.bridge.progress import Progress
+from alphapulse_relay.bridge.state import StateFile
 from tests.bridge.bridges import settings
 from tests.bridge.joined import Pair, a_bridge, arrived, head, send, until
 from tests.bridge.replaced import Replaced
@@ -221,3 +226,99 @@ async def looked(bridge: Bridge, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bridge.progress, "look", look_and_tell)
     await until(lambda: len(looks) == 2)
     monkeypatch.setattr(bridge.progress, "look", look)
+
+
+@dataclass
+class MemoryStream:
+    """A stream and a consumer of it, as a test says they are."""
+
+    first: int = 1
+    last: int = 0
+    created: str = "today"
+    has_all: bool = True
+    delivered: int = 0
+    asked: list[str] = field(default_factory=list)
+
+    async def check(self) -> Any:
+        return await self.find()
+
+    async def find(self) -> Any:
+        self.asked.append("stream")
+        state = SimpleNamespace(first_seq=self.first, last_seq=self.last)
+        return SimpleNamespace(created=self.created, state=state)
+
+    async def same_until(self, _info: object, sequence: int, _stored: float) -> int:
+        return sequence
+
+    async def acknowledged(self) -> int:
+        return 0
+
+    async def has_delivered_all(self) -> bool:
+        self.asked.append("consumer")
+        return self.has_all
+
+
+class TestLook:
+    @pytest.fixture
+    def stream(self) -> MemoryStream:
+        return MemoryStream()
+
+    @pytest.fixture
+    def progress(self, stream: MemoryStream, tmp_path: Path) -> Progress:
+        """One that has begun; 50 messages of the stream have come."""
+        ends: Any = stream
+        progress = Progress(ends, ends, StateFile(tmp_path / "s"), Account(), by_types=True)
+        asyncio.run(progress.begin())
+        progress._state.done = stream.delivered = stream.last = 50
+        return progress
+
+    def look(self, progress: Progress) -> tuple[int, int]:
+        """Return what was told to be lost by then, and up to where all has come."""
+        asyncio.run(progress.look())
+        return progress._account.lost[Loss.STREAM_GAP], progress._state.caught_up
+
+    def test_what_had_come_before_the_last_look_is_known(
+        self, progress: Progress, stream: MemoryStream
+    ) -> None:
+        stream.last = 80
+        assert self.look(progress) == (0, 0)
+        stream.last = 90
+        assert self.look(progress) == (0, 80)
+        asyncio.run(progress.begin())  # where nothing is known of what is there
+        stream.last = 99
+        assert self.look(progress) == (0, 80)
+
+    def test_what_waits_has_not_come(self, progress: Progress, stream: MemoryStream) -> None:
+        stream.has_all, stream.last = False, 80
+        assert self.look(progress) == self.look(progress) == (0, 0)
+        stream.has_all, stream.delivered = True, 60  # which is not at the relay yet
+        assert self.look(progress) == (0, 0)
+
+    def test_what_has_gone_is_told_once(self, progress: Progress, stream: MemoryStream) -> None:
+        stream.has_all, stream.first, stream.last = False, 61, 80
+        assert self.look(progress) == self.look(progress) == (1, 60)
+        stream.first = 71
+        assert self.look(progress) == (2, 70)
+
+    def test_what_has_gone_but_was_delivered_is_none(
+        self, progress: Progress, stream: MemoryStream
+    ) -> None:
+        stream.has_all, stream.delivered, stream.first = False, 60, 61
+        assert self.look(progress) == (0, 0)
+
+    def test_the_consumer_is_asked_first(self, progress: Progress, stream: MemoryStream) -> None:
+        """To it all has come that is gone: the stream must be asked whether any is, after it."""
+        stream.asked.clear()
+        self.look(progress)
+        assert stream.asked == ["consumer", "stream"]
+
+    def test_another_stream(self, progress: Progress, stream: MemoryStream) -> None:
+        stream.created, stream.first, stream.last = "tomorrow", 90, 99
+        assert self.look(progress) == self.look(progress) == (0, 0)
+
+    def test_all_types(self, stream: MemoryStream, tmp_path: Path) -> None:
+        """Then runs tell by their places where one is missing."""
+        ends: Any = stream
+        progress = Progress(ends, ends, StateFile(tmp_path / "s"), Account(), by_types=False)
+        assert self.look(progress) == (0, 0)
+        assert not stream.asked
