@@ -26,11 +26,12 @@ comes and goes, takes 2 to 3 ms of what others wait for: so a flood disturbs one
 their messages. Who goes without a word is not counted."""
 HANDSHAKES_BURST_SECONDS = 16.0
 """So many seconds' worth may begin at once: 8, and the one after which others wait."""
-PASSED_OVER_AT_ONCE = 4
-"""How many that have gone are taken out of the queue at once: less than 100 µs' work..."""
-REST_SECONDS = 0.005
-"""...and then none for so long, as messages wait for it: 800 a second. In a flood of more the
-queue is full, and who wants in has to try again, as TCP does by itself."""
+PASSED_OVER_PER_SECOND = 800
+"""How many that have gone are taken out of the queue in the long run: each takes some 20 µs, which
+messages wait for. In a flood of more the queue is full, and who wants in has to try again, as TCP
+does by itself."""
+PASSED_OVER_BURST_SECONDS = 0.005
+"""So many seconds' worth may be taken out at once: 4, and the one after which it rests."""
 
 
 class TLSPort(tcp.Port):
@@ -47,7 +48,7 @@ class TLSPort(tcp.Port):
         factory.port = self
         self._hub = factory.hub
         self._allowance = Allowance(HANDSHAKES_PER_SECOND, HANDSHAKES_BURST_SECONDS)
-        self._rested_at = 0.0  # when it may go on after it has passed over some
+        self._passed_over = Allowance(PASSED_OVER_PER_SECOND, PASSED_OVER_BURST_SECONDS)
         self._look: IDelayedCall | None = None  # when it may accept again, while it does not
 
     def createInternetSocket(self) -> socket.socket:  # noqa: N802 - tcp.Port's
@@ -69,15 +70,16 @@ class TLSPort(tcp.Port):
         self._allowance.give_back(1)
         self._accept_or_wait()
 
-    def passed_over(self, address: tuple[Any, ...]) -> None:
-        """Tell of a connection that ended before its turn came."""
+    def pass_over(self, address: tuple[Any, ...]) -> bool:
+        """Tell of a connection that ended before its turn; return whether there may be more now."""
         identity = Identity(self._hub.next_number(), "tls", address=f"{address[0]}:{address[1]}")
         self._hub.report.refused(identity, Refusal.TLS, "the connection ended")
-
-    def rest(self) -> None:
-        """Accept nobody for a moment."""
-        self._rested_at = self._hub.clock.seconds() + REST_SECONDS
+        now = self._hub.clock.seconds()
+        self._passed_over.take(1, now)
+        if not self._passed_over.owed_seconds(now):
+            return True
         self._accept_or_wait()
+        return False
 
     def _accept_or_wait(self) -> None:
         waited = self._look is not None
@@ -87,8 +89,7 @@ class TLSPort(tcp.Port):
         if not self.connected:
             return
         now = self._hub.clock.seconds()
-        wait = max(self._allowance.owed_seconds(now), self._rested_at - now)
-        if wait > 0:
+        if wait := max(each.owed_seconds(now) for each in (self._allowance, self._passed_over)):
             self.stopReading()
             self._look = self._hub.clock.callLater(wait, self._accept_or_wait)
         elif waited:
@@ -105,14 +106,13 @@ class _ListeningSocket(socket.socket):
 
     def accept(self) -> tuple[socket.socket, Any]:
         """Accept one that is still there, as ``socket.socket``; if need be, after a rest."""
-        for _ in range(PASSED_OVER_AT_ONCE):
+        while True:
             connection, address = super().accept()
             if not has_gone(connection):
                 return connection, address
             connection.close()
-            self._port.passed_over(address)
-        self._port.rest()
-        raise BlockingIOError(errno.EWOULDBLOCK, "all of them have gone")
+            if not self._port.pass_over(address):
+                raise BlockingIOError(errno.EWOULDBLOCK, "all of them have gone")
 
 
 def has_gone(connection: socket.socket) -> bool:

@@ -133,6 +133,32 @@ def test_only_what_is_asked_for(tmp_path: Path, nats_url: str) -> None:
     asyncio.run(go())
 
 
+def test_whether_all_was_delivered(tmp_path: Path, nats_url: str) -> None:
+    """All that is asked for, and not before it is acknowledged."""
+
+    async def go() -> None:
+        async with a_place(tmp_path, nats_url) as place:
+            await place.put(*numbers(ASKED + 2))
+            await place.put(b"else", subject="b")
+            consumer = place.consumer("a")
+            assert not await consumer.has_delivered_all()  # there is none yet
+            async with running(consumer, 1):
+                assert not await consumer.has_delivered_all()
+                found = await some(consumer, ASKED)
+                await found[-1].acknowledge()
+                found += await some(consumer, 2)
+                assert consumer.delivered == ASKED + 2
+                assert not await consumer.has_delivered_all()
+                await found[-1].acknowledge()
+                async with asyncio.timeout(PATIENCE):
+                    while not await consumer.has_delivered_all():
+                        await asyncio.sleep(0.01)
+            await consumer.begin(1)
+            assert consumer.delivered == 0
+
+    asyncio.run(go())
+
+
 def test_how_far_it_has_come(tmp_path: Path, nats_url: str) -> None:
     async def go() -> None:
         async with a_place(tmp_path, nats_url) as place:
