@@ -108,23 +108,28 @@ class Departed(Party):
 
 @dataclass(frozen=True)
 class Journal:
-    """Where the relay keeps its log, in ``used`` bytes of ``size``; ``failure`` may be empty."""
+    """Where the relay keeps its log, in ``used`` bytes of ``size``; ``failure`` may be empty.
+
+    ``kept`` bytes of messages are in it.
+    """
 
     directory: str
     used: int
     size: int
+    kept: int
     damages: int
     failure: str
 
     @classmethod
-    def read(cls, entry: Mapping[str, Any] | None) -> Self | None:
-        """Read ``journal``; there may be none."""
+    def read(cls, entry: Mapping[str, Any] | None, log: Mapping[str, Any]) -> Self | None:
+        """Read ``journal``, if there is one, and ``log``."""
         if entry is None:
             return None
         return cls(
             printable(entry["directory"]),
             used=_count(entry["bytes"]),
             size=_count(entry["size"]),
+            kept=_count(log["head"]) - _count(log["tail"]),
             damages=_count(entry["damages"]),
             failure=printable(entry["failure"] or ""),
         )
@@ -165,7 +170,7 @@ class Snapshot:
             dropped=_nonzero(counters["dropped"]),
             missed=_nonzero(counters["missed"]),
             refused=_nonzero(counters["connections"]["refused"]),
-            journal=Journal.read(document["journal"]),
+            journal=Journal.read(document["journal"], document["log"]),
             peers=tuple(map(Peer.read, document["peers"])),
             departed=tuple(map(Departed.read, document["departed"])),
         )

@@ -51,6 +51,11 @@ class Account:
         counts = [_others(each, self._pids) for each in (self._before, self._after) if each]
         return max(counts, default=None)
 
+    @property
+    def kept(self) -> int:
+        """How many bytes of messages were in the relay's journal; 0 without, or if unknown."""
+        return self._before.journal.kept if self._before and self._before.journal else 0
+
     def close(self, crew: Crew) -> None:
         """Look at what a crew that has ended did."""
         self._pids |= crew.pids

@@ -25,7 +25,7 @@ from alphapulse_relay.cli.bench.report import (
     throughput_report,
 )
 from alphapulse_relay.cli.connection import connect, socket_option
-from alphapulse_relay.cli.numbers import FiniteRange
+from alphapulse_relay.cli.numbers import FiniteRange, counted
 from alphapulse_relay.cli.snapshot import url_option
 from alphapulse_relay.cli.words import Failure, examples, say, standard_output
 
@@ -80,7 +80,7 @@ _NS = 1_000_000_000
     help="Bytes of a message.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the results as one JSON document.")
-@click.option("--yes", "-y", is_flag=True, help="Do not ask, whoever else is connected.")
+@click.option("--yes", "-y", is_flag=True, help="Do not ask, whatever is disturbed.")
 def bench(
     path: str,
     url: str,
@@ -94,8 +94,9 @@ def bench(
     """Measure the latency and the throughput of a running relay.
 
     What is published for this goes to every other peer as well: messages of source 255 with a TLV
-    of type 39, which is nobody's, and whose value begins with "signal-relay bench". If others are
-    connected, or that cannot be told, it asks first.
+    of type 39, which is nobody's, and whose value begins with "signal-relay bench". It fills the
+    journal, too: gigabytes, which take the place of the oldest messages. If others are connected,
+    or that cannot be told, or the journal has messages, it asks first.
 
     Latency counts from when a message was due, not from when it could be sent: a relay that stops
     for a moment is late for all messages of that moment. It is measured at each consumer.
@@ -152,7 +153,22 @@ def _settings(consumers: int, rate: int, seconds: float, size: int) -> Settings:
 
 
 def _ask(account: Account) -> None:
-    """Return if nobody else is connected or a person agrees; else raise :class:`Failure`."""
+    """Return if nobody is disturbed or a person agrees; else raise :class:`Failure`."""
+    effects = [*_on_others(account), *_on_the_journal(account)]
+    if not effects:
+        return
+    if sys.stdin is None or not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise Failure(f"{'; '.join(effects)}: to do it, give --yes")
+    for effect in effects:
+        say(effect)
+    say(f"it is {NATURE}; who cannot keep up is disconnected")
+    sys.stderr.write("Go on? [y/N] ")
+    sys.stderr.flush()
+    if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
+        raise Failure("nothing was published")
+
+
+def _on_others(account: Account) -> Iterator[str]:
     if account.others == 0:
         return
     if account.others is None:
@@ -160,14 +176,15 @@ def _ask(account: Account) -> None:
     else:
         are = "peer is" if account.others == 1 else "peers are"
         known = f"{account.others} other {are} connected"
-    if sys.stdin is None or not (sys.stdin.isatty() and sys.stderr.isatty()):
-        raise Failure(f"{known}, and would get all that is published here: to do it, give --yes")
-    say(known)
-    say(f"they get all that is published here ({NATURE}); who cannot keep up is disconnected")
-    sys.stderr.write("Go on? [y/N] ")
-    sys.stderr.flush()
-    if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
-        raise Failure("nothing was published")
+    yield f"{known}, and would get all that is published here"
+
+
+def _on_the_journal(account: Account) -> Iterator[str]:
+    if account.kept:
+        yield (
+            f"the relay's journal keeps {counted(account.kept, 'byte', ',')} of messages, and what "
+            "is published here, gigabytes in seconds, takes the place of the oldest"
+        )
 
 
 def _part(crew: Crew, name: str, path: str, settings: Settings, rate: int | None) -> Part:

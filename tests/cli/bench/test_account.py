@@ -61,6 +61,14 @@ def test_nobody_else(connection):
     assert "dropped or missed" not in shown
 
 
+def test_what_the_journal_keeps(connection):
+    kept = status() | {"log": {"head": 5000, "tail": 2000, "window": 1 << 26}}
+    answers = iter([kept, kept | {"journal": None}, status()])
+    with side_port(lambda: ok(next(answers))) as port:
+        found = [Account("/the/socket", port.url, connection, 216).kept for _ in range(3)]
+    assert found == [3000, 0, 0]
+
+
 def test_what_was_lost_meanwhile(connection):
     answers = iter([status(5, overtaken=3), status(5, overtaken=1503)])
     with side_port(lambda: ok(next(answers))) as port:

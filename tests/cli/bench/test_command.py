@@ -156,6 +156,22 @@ class TestOthers:
         os.close(controller)
 
 
+def test_what_the_journal_keeps_is_not_pushed_out_without_a_word():
+    with Relay("--journal-size", "16M") as journaled:
+        assert bench(journaled, *SHORT).returncode == 0  # there is nothing in it yet
+        head = journaled.status()["log"]["head"]
+        done = bench(journaled, *SHORT)
+        assert (done.returncode, done.stdout) == (1, b"")
+        assert re.fullmatch(
+            rb"signal-relay: the relay's journal keeps [0-9,]+ bytes of messages, and what is "
+            rb"published here, gigabytes in seconds, takes the place of the oldest: to do it, give "
+            rb"--yes\n",
+            done.stderr,
+        )
+        assert journaled.status()["log"]["head"] == head
+        assert bench(journaled, *SHORT, "--yes").returncode == 0
+
+
 def test_side_port_that_does_not_answer(relay):
     """The relay has none; then nobody knows who else is connected."""
     done = relay.run("bench", *SHORT, "--url", "http://127.0.0.1:1", stdin=subprocess.DEVNULL)
