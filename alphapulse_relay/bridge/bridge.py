@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import Callable, Coroutine, Iterable
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import nats.errors
@@ -119,8 +120,18 @@ class Bridge:
                 return f"{name}: {way.trouble}"
         return None
 
+    @property
+    def is_first(self) -> bool:
+        """Whether the relay has still to make the directory in which the state is kept, too."""
+        directory = self.settings.state.parent
+        return directory == Path(self.settings.relay).parent and not directory.exists()
+
     async def run(self) -> None:
         """Do it all, until cancelled. Raises :class:`StateError` before that has begun."""
+        if self.is_first:
+            _log.info("no relay yet: it makes the directory of its socket")
+        while self.is_first:
+            await asyncio.sleep(AGAIN_SECONDS)
         self.file.load()
         await together(self.link.run(), self._join())
 

@@ -93,8 +93,9 @@ class BridgeService(MultiService):
     def check(self) -> None:
         """Raise :class:`StartError` for files that cannot be used by whom the bridge runs as."""
         try:
-            self.bridge.file.load()
-            self.bridge.save()
+            if not self.bridge.is_first:
+                self.bridge.file.load()
+                self.bridge.save()
         except StateError as error:
             raise StartError(f"--state: {error}") from error
         option = "tls-ca, --tls-cert or --tls-key"

@@ -4,12 +4,14 @@ Knows the connection, and how it comes again; what is done with the runs, it doe
 """
 
 import asyncio
+import os
 import time
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
 from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.error import ConnectError
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.protocol import Factory, connectionDone
 from twisted.internet.protocol import Protocol as TwistedProtocol
@@ -190,8 +192,7 @@ class RelayLink:
         self._up.clear()
         error = reason.value
         if over is None or over.core is self._core:  # else it was ended here, for another one
-            self.trouble = str(error) or reason.getErrorMessage()
-            _log.info("no relay: {reason}", reason=self.trouble)
+            self._tell(_described(reason))
         if isinstance(error, BookmarkError) and over is not None and over.core is self._core:
             self.position = 0  # the journal has lost its end, or is another one
             self.listen(None, self._listener.bookmark_refused(error))
@@ -200,6 +201,12 @@ class RelayLink:
         if self._publishing is not None and not self._publishing.done.done():
             self._publishing.done.set_exception(_refusal(error))
         self._publishing = None
+
+    def _tell(self, trouble: str) -> None:
+        """Tell why there is no relay, once while that lasts."""
+        if trouble != self.trouble:
+            _log.warn("no relay: {reason}; it is tried again until there is one", reason=trouble)
+        self.trouble = trouble
 
     # What it publishes
 
@@ -250,6 +257,13 @@ def ends_uniquely(data: bytes, last: Header) -> bool:
     """Tell whether no other message of a run has the source and sequence of its last."""
     sequences = range(last.sequence, last.sequence + 1)
     return count(data, Selector(sources=frozenset({last.publisher}), sequences=sequences)) == 1
+
+
+def _described(reason: Failure) -> str:
+    """Return in words why there is no connection."""
+    error = reason.value
+    number = error.osError if isinstance(error, ConnectError) else getattr(error, "errno", None)
+    return os.strerror(number) if number else str(error) or reason.getErrorMessage()
 
 
 def _refusal(error: BaseException | None) -> Exception:

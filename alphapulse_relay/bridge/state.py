@@ -119,8 +119,11 @@ class StateFile:
             os.close(file)
 
     def _check_writable(self) -> None:
-        if not os.access(self._path.parent, os.W_OK | os.X_OK):
-            raise StateError(f"{self._path} cannot be written: no such directory, or not ours")
+        directory = self._path.parent
+        if not directory.is_dir():
+            raise StateError(f"{self._path} cannot be written: there is no directory {directory}")
+        if not os.access(directory, os.W_OK | os.X_OK):
+            raise StateError(f"{self._path} cannot be written: nor can its directory, by this user")
 
 
 def _record(text: bytes, size: int) -> bytes:

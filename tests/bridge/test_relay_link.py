@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from twisted.logger import globalLogPublisher
 
 pytest.importorskip("nats")
 
@@ -34,6 +35,7 @@ from alphapulse_relay.protocol_v2.control import (
 )
 from alphapulse_relay.protocol_v2.header import Header
 from tests.bridge.joined import LoopEndpoint, head, journal, running, send, until
+from tests.hub.fakes import Events
 from tests.support import Relay, message, messages
 
 NAMED = Subscribe(WISHES, name="bridge-test")
@@ -302,6 +304,29 @@ class TestConnections:
                     assert link.connections == 0
 
         asyncio.run(go())
+
+    def test_why_there_is_none_is_told_once(self, tmp_path: Path) -> None:
+        class Endpoint(LoopEndpoint):
+            attempts = 0
+
+            def connect(self, protocolFactory: Any) -> Any:  # noqa: N803
+                self.attempts += 1
+                return super().connect(protocolFactory)
+
+        async def go() -> None:
+            endpoint = Endpoint(tmp_path / "none")
+            async with running(RelayLink(endpoint, NAMED, Listener()).run()):
+                await until(lambda: endpoint.attempts == 3)
+
+        events = Events()
+        globalLogPublisher.addObserver(events)
+        try:
+            asyncio.run(go())
+        finally:
+            globalLogPublisher.removeObserver(events)
+        assert events.lines("no relay") == [
+            "no relay: No such file or directory; it is tried again until there is one"
+        ]
 
     def test_a_place_that_nobody_asks_for_any_more(self, tmp_path: Path) -> None:
         no = build_control(ErrorMessage(ErrorCode.NOT_KEPT, "no"), timestamp=1, source=1)

@@ -128,6 +128,18 @@ class TestEnd:
             assert bridge.get("/healthz")[0] == 200
             assert_leaves(bridge)
 
+    def test_when_there_is_no_relay_yet(self, tmp_path: Path) -> None:
+        """Nor the directory that the relay makes for its socket, where the state goes, too."""
+        directory = tmp_path / "later"
+        (tmp_path / "b").mkdir()
+        options = joining(directory / "s.sock", NOBODY)
+        with BridgeProcess(tmp_path / "b", *options) as bridge:
+            bridge.wait_for_log("no relay yet: it makes the directory of its socket")
+            directory.mkdir()
+            with Relay(directory=directory):
+                bridge.wait_for_log("connected to the relay")
+            assert (directory / "bridge-desk.state").exists()
+
     def test_when_nats_has_gone(self, relay: Relay, tmp_path: Path) -> None:
         with (
             NATSServer(tmp_path) as server,

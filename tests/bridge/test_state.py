@@ -124,8 +124,14 @@ def test_what_is_not_even_json(tmp_path: Path, content: bytes) -> None:
 
 
 def test_a_directory_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(StateError, match="cannot be written: no such directory"):
+    with pytest.raises(StateError, match=f"written: there is no directory {tmp_path}/nowhere$"):
         loaded(tmp_path / "nowhere" / "state")
+
+
+def test_a_directory_that_is_not_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "access", lambda *_: False)  # root may write everywhere
+    with pytest.raises(StateError, match="cannot be written: nor can its directory, by this user"):
+        loaded(tmp_path / "state")
 
 
 def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
