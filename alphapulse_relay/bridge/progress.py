@@ -60,10 +60,8 @@ class Progress:
             state.begin(begin)
         if await self._has_lost_end(info):
             acknowledged = None  # that is of what was there before
-        first = info.state.first_seq
-        # Before what is gone counts as acknowledged:
-        if self._by_types and self._tell_what_is_gone(first, state.done):
-            state.done, state.stored = first - 1, 0.0
+        if self._by_types:  # before what is gone counts as acknowledged
+            self._look_what_is_gone(info)
         if acknowledged is not None and state.done < acknowledged <= info.state.last_seq:
             state.done, state.stored = acknowledged, 0.0
         state.gone = time.time()
@@ -71,6 +69,16 @@ class Progress:
         self._has_begun = True
         self._last_then = 0
         return min([state.done + 1, *state.parts.values()])
+
+    def _look_what_is_gone(self, info: StreamInfo) -> None:
+        state, first = self._state, info.state.first_seq
+        state.caught_up = min(state.caught_up, info.state.last_seq)  # it may have lost its end
+        # Of a run that has not come as a whole the beginning is needed again.
+        if not self._tell_if_gone(min([self._unseen, *state.parts.values()]), first):
+            return
+        state.parts = {relay: begin for relay, begin in state.parts.items() if begin >= first}
+        if state.done < first - 1:
+            state.done, state.stored = first - 1, 0.0
 
     def _first_in(self, info: StreamInfo) -> int:
         """Return the sequence up to which a stream that was not known is passed over.
@@ -114,20 +122,20 @@ class Progress:
         info = await self._stream.find()
         if info is None or str(info.created) != state.created:
             return  # the consumer went with the stream
-        delivered = max(state.done, self._consumer.delivered)
-        self._tell_what_is_gone(info.state.first_seq, delivered)
-        if has_all and state.done == delivered:
+        delivered = self._consumer.delivered  # be it not at the relay yet
+        self._tell_if_gone(max(self._unseen, delivered + 1), info.state.first_seq)
+        if has_all and delivered <= state.done:
             # What it has stored since then may not have been known where the consumer is.
             state.caught_up = max(state.caught_up, self._last_then)
         self._last_then = info.state.last_seq
 
-    def _tell_what_is_gone(self, first: int, delivered: int) -> bool:
-        """Tell if messages before the first one that is there may not have come.
+    @property
+    def _unseen(self) -> int:
+        """The sequence from which on something may not be at the relay."""
+        return max(self._state.done, self._state.caught_up) + 1
 
-        Those up to ``delivered`` are here, if not at the relay.
-        """
-        state = self._state
-        begin = max(delivered, state.caught_up) + 1
+    def _tell_if_gone(self, begin: int, first: int) -> bool:
+        """Tell if messages from a sequence on are not in the stream, whose first one is another."""
         if first <= begin:
             return False
         self._account.lost[Loss.STREAM_GAP] += 1
@@ -137,5 +145,5 @@ class Progress:
             begin=begin,
             end=first - 1,
         )
-        state.caught_up = first - 1
+        self._state.caught_up = max(self._state.caught_up, first - 1)
         return True

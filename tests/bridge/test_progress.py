@@ -312,6 +312,35 @@ class TestLook:
         self.look(progress)
         assert stream.asked == ["consumer", "stream"]
 
+    def test_the_beginning_of_a_run_has_gone(
+        self, progress: Progress, stream: MemoryStream
+    ) -> None:
+        """At the next start it is needed: the rest is of no use without it."""
+        progress._state.parts = {"other": 40, "third": 46}
+        stream.first = 46
+        assert asyncio.run(progress.begin()) == 46
+        assert progress._account.lost[Loss.STREAM_GAP] == 1
+        assert (progress._state.done, progress._state.parts) == (50, {"third": 46})
+
+    def test_what_has_gone_by_the_next_start(
+        self, progress: Progress, stream: MemoryStream
+    ) -> None:
+        progress._state.stored = 9.0
+        stream.first, stream.last = 61, 80
+        assert asyncio.run(progress.begin()) == 61
+        assert asyncio.run(progress.begin()) == 61
+        assert progress._account.lost[Loss.STREAM_GAP] == 1
+        assert (progress._state.done, progress._state.stored) == (60, 0.0)
+
+    def test_a_stream_that_has_lost_its_end(self, progress: Progress, stream: MemoryStream) -> None:
+        progress._state.caught_up = 99  # of what is no longer there
+        stream.first, stream.last = 61, 80
+        asyncio.run(progress.begin())
+        assert progress._account.lost[Loss.STREAM_GAP] == 0
+        stream.last = 200
+        stream.first = 90
+        assert self.look(progress) == (1, 89)
+
     def test_another_stream(self, progress: Progress, stream: MemoryStream) -> None:
         stream.created, stream.first, stream.last = "tomorrow", 90, 99
         assert self.look(progress) == self.look(progress) == (0, 0)

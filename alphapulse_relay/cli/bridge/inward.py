@@ -21,12 +21,15 @@ _KEEP = "the stream keeps too little: give it more room (nats stream edit), or s
 class _Place(NamedTuple):
     """Up to which sequence all has been ``done``, and behind which one a bridge would go ``on``.
 
-    ``had`` is up to where it had come in what the stream has lost, 0 if that has lost nothing.
+    ``had`` is up to where it had come in what the stream has lost, 0 if that has lost nothing;
+    ``seen`` up to where all has come by what the bridge itself remembers: with ``--take-types`` it
+    tells of what is gone behind that, as NATS counts it as done.
     """
 
     done: int
     on: int
     had: int = 0
+    seen: int = 0
     is_first_start: bool = False
 
 
@@ -47,9 +50,10 @@ def check_inward(ends: Ends) -> Iterator[Finding]:
         return
     yield _goes_on(place, stream)
     first = stream.info.state.first_seq
-    if place.on + 1 < first:
+    begin = (place.seen if ends.settings.take_types else place.on) + 1
+    if begin < first:
         yield note(
-            f"messages {place.on + 1} to {first - 1} are not in the stream any more: what of them "
+            f"messages {begin} to {first - 1} are not in the stream any more: what of them "
             "was for this relay, and was not taken, does not come (stream_gap)",
             _KEEP,
         )
@@ -60,7 +64,7 @@ def _place(ends: Ends, file: StateFile, stream: StreamView) -> _Place:
     info, state, acknowledged = stream.info, file.state, _acknowledged(stream)
     if state.created != str(info.created):
         if acknowledged is not None:
-            return _Place(acknowledged, acknowledged)
+            return _Place(acknowledged, acknowledged, seen=acknowledged)
         since = info.created.timestamp() if info.created else 0.0
         if state.created and state.gone < since:
             return _Place(0, 0)
@@ -68,11 +72,12 @@ def _place(ends: Ends, file: StateFile, stream: StreamView) -> _Place:
     if state.stored:
         same = ends.same_until(info, state.done, state.stored)
         if same != state.done:
-            return _Place(same, same, had=state.done)
-    done = max(state.done, state.caught_up)
+            return _Place(same, same, had=state.done, seen=same)
+    seen = max(state.done, min(state.caught_up, info.state.last_seq))
+    done, parts = state.done, [first - 1 for first in state.parts.values()]
     if acknowledged is not None and acknowledged <= info.state.last_seq:
         done = max(done, acknowledged)
-    return _Place(done, min([done, *(first - 1 for first in state.parts.values())]))
+    return _Place(done, min([done, *parts]), seen=min([seen, *parts]))
 
 
 def _acknowledged(stream: StreamView) -> int | None:

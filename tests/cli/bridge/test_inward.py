@@ -57,6 +57,22 @@ def test_what_the_stream_has_no_more(tmp_path: Path) -> None:
     assert text.startswith("messages 4 to 5 are not in the stream any more")
 
 
+@pytest.mark.parametrize(("caught_up", "expected"), [(0, "4 to 5"), (4, "5 to 5"), (8, "")])
+def test_what_by_types_the_stream_has_no_more(
+    tmp_path: Path, caught_up: int, expected: str
+) -> None:
+    """NATS counts what is gone as acknowledged; whether it had come the bridge remembers."""
+    view = stream(consumer=consumer(5, 5))
+    one = remember(
+        ends(tmp_path, view, take_types="21"), created=CREATED, done=3, caught_up=caught_up
+    )
+    (_, told), *gone = found(check_inward, one)
+    assert told.startswith("would go on behind message 5")
+    assert [text.partition(" are not")[0] for _, text in gone] == (
+        [f"messages {expected}"] if expected else []
+    )
+
+
 def test_a_run_that_is_not_whole(tmp_path: Path) -> None:
     view = stream(consumer=consumer(9, 1))
     ((_, text),) = check(tmp_path, view, created=CREATED, done=9, parts={"b": 9, "c": 7})
