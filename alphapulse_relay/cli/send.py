@@ -52,6 +52,8 @@ class Account:
         self.bytes = 0
         self.whole = True
         """Whether it ends where a message does."""
+        self.failed = False
+        """Whether something went wrong, so that the relay need not have taken all of it."""
         self._started = time.monotonic()
 
     def add(self, piece: Piece) -> None:
@@ -63,8 +65,9 @@ class Account:
     def __str__(self) -> str:
         seconds = time.monotonic() - self._started
         rate = self.messages / seconds if seconds else 0.0
+        done = "wrote" if self.failed else "sent"
         return (
-            f"sent {counted(self.messages, 'message')}, {counted(self.bytes, 'byte')} "
+            f"{done} {counted(self.messages, 'message')}, {counted(self.bytes, 'byte')} "
             f"in {seconds:.3f} s ({rate:.0f} messages/s)"
         )
 
@@ -231,6 +234,9 @@ def _publish(
                     account.add(piece)
                     show(done(account))
                 publisher.finish(whole=account.whole)
+        except Exception:
+            account.failed = True
+            raise
         finally:
             say(str(account))
 

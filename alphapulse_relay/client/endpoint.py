@@ -31,6 +31,7 @@ from alphapulse_relay.client.address import (
     parse_address,
 )
 from alphapulse_relay.client.errors import CertificateError
+from alphapulse_relay.client.tls import failure_of
 from alphapulse_relay.pem import read_certificates, read_credentials
 
 
@@ -94,5 +95,5 @@ def explained(reason: Failure) -> Failure:
         words = error.args[0][-1][-1]
         if words == "certificate verify failed":
             return Failure(CertificateError("the relay's certificate is not one to trust"))
-        return Failure(ConnectionAbortedError(f"TLS failed: {words}"))
+        return Failure(failure_of(words))
     return reason

@@ -29,6 +29,14 @@ RECORD_HEADER_SIZE = 5
 RECORD_LENGTH_SIZE = 2
 """Bytes of the length, the last of them."""
 _NO_ANSWER = "no answer in TLS: does that port encrypt?"
+_ALERTS = {
+    "certificate required": ": give cert= and key= of one that the relay knows",
+    "unsupported certificate": ": the relay does not take it for a client's (extendedKeyUsage)",
+    "unknown ca": ": the relay does not know who has signed cert=",
+    "certificate expired": ": that in cert= is out of date",
+    "certificate revoked": ": the relay does not take that in cert= any more",
+}
+"""What the relay thinks of a client's certificate, and what to do about it."""
 
 
 class TLSSocket(socket.socket):
@@ -250,10 +258,19 @@ def reason_of(error: ssl.SSLError) -> str:
     return (error.reason or str(error)).lower().replace("_", " ")
 
 
+def failure_of(words: str) -> ConnectionAbortedError:
+    """Return the error for what OpenSSL says; what the relay thinks of a certificate is explained.
+
+    The relay's alerts are those of RFC 8446, section 6.2.
+    """
+    _, _, alert = words.partition(" alert ")
+    return ConnectionAbortedError(f"TLS failed: {words}{_ALERTS.get(alert, '')}")
+
+
 def _raise_plain(error: ssl.SSLError) -> NoReturn:
     """Raise what a plain socket would."""
     if isinstance(error, ssl.SSLWantReadError | ssl.SSLWantWriteError):
         raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN)) from None
     if isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError):
         raise ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET)) from None
-    raise ConnectionAbortedError(f"TLS failed: {reason_of(error)}") from error
+    raise failure_of(reason_of(error)) from error

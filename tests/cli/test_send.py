@@ -62,7 +62,7 @@ class TestFiles:
         done = relay.run("send", sample("bad-checksum.v2"))
         account, error = done.stderr.decode().splitlines()
         assert done.returncode == 1
-        assert account.startswith("signal-relay: sent 21 messages")
+        assert account.startswith("signal-relay: wrote 21 messages")
         told = "signal-relay: the relay has dropped messages, first: checksum at byte 2096: "
         assert error.startswith(told)
 
@@ -94,7 +94,7 @@ class TestError:
         reason = name[4:-3]
         assert done.returncode == 1
         assert f"does not frame from byte 2040 on, {reason}: " in warning
-        assert "sent 10 messages" in account
+        assert "wrote 10 messages" in account
         assert error.startswith(f"signal-relay: the relay closed the connection: {reason} at byte")
 
     def test_relay_refuses(self, start_relay):

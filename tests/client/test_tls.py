@@ -246,6 +246,13 @@ class TestTrust:
                     encrypted(client_end, place)
             assert client_end.fileno() == -1
 
+    def test_that_the_relay_asks_for_a_certificate_is_explained(self, tmp_path):
+        with TLSRelay(tmp_path, nothing) as relay:
+            bare = f"tls:127.0.0.1:{relay.port}:name=relay.example:ca={relay.authority.file}"
+            told = "certificate required: give cert= and key= of one that the relay knows"
+            with opened(bare) as link, pytest.raises(ConnectionAbortedError, match=told):
+                link.recv(1)
+
     def test_old_versions_are_not_offered(self, tmp_path):
         context = load_context(TLSAddress("h", 1, "h"))
         assert context.minimum_version is ssl.TLSVersion.TLSv1_2
