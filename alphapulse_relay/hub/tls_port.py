@@ -26,12 +26,11 @@ comes and goes, takes 2 to 3 ms of what others wait for: so a flood disturbs one
 their messages. Who goes without a word is not counted."""
 HANDSHAKES_BURST_SECONDS = 16.0
 """So many seconds' worth may begin at once: 8, and the one after which others wait."""
-PASSED_OVER_PER_SECOND = 800
-"""How many that have gone are taken out of the queue in the long run: each takes some 20 µs, which
-messages wait for. In a flood of more the queue is full, and who wants in has to try again, as TCP
-does by itself."""
-PASSED_OVER_BURST_SECONDS = 0.005
-"""So many seconds' worth may be taken out at once: 4, and the one after which it rests."""
+PASSED_OVER_AT_ONCE = 4
+"""How many that have gone are taken out of the queue before a rest: less than 100 µs' work..."""
+REST_SECONDS = 0.005
+"""...and how long that is, as messages wait for it: 800 a second. In a flood of more the queue is
+full, and who wants in has to try again, as TCP does by itself."""
 
 
 class TLSPort(tcp.Port):
@@ -48,7 +47,8 @@ class TLSPort(tcp.Port):
         factory.port = self
         self._hub = factory.hub
         self._allowance = Allowance(HANDSHAKES_PER_SECOND, HANDSHAKES_BURST_SECONDS)
-        self._passed_over = Allowance(PASSED_OVER_PER_SECOND, PASSED_OVER_BURST_SECONDS)
+        self._passed_over = 0
+        self._rested_at = 0.0  # when it may go on after it has passed over some
         self._look: IDelayedCall | None = None  # when it may accept again, while it does not
 
     def createInternetSocket(self) -> socket.socket:  # noqa: N802 - tcp.Port's
@@ -74,10 +74,10 @@ class TLSPort(tcp.Port):
         """Tell of a connection that ended before its turn; return whether there may be more now."""
         identity = Identity(self._hub.next_number(), "tls", address=f"{address[0]}:{address[1]}")
         self._hub.report.refused(identity, Refusal.TLS, "the connection ended")
-        now = self._hub.clock.seconds()
-        self._passed_over.take(1, now)
-        if not self._passed_over.owed_seconds(now):
+        self._passed_over += 1
+        if self._passed_over % PASSED_OVER_AT_ONCE:
             return True
+        self._rested_at = self._hub.clock.seconds() + REST_SECONDS
         self._accept_or_wait()
         return False
 
@@ -89,7 +89,8 @@ class TLSPort(tcp.Port):
         if not self.connected:
             return
         now = self._hub.clock.seconds()
-        if wait := max(each.owed_seconds(now) for each in (self._allowance, self._passed_over)):
+        wait = max(self._allowance.owed_seconds(now), self._rested_at - now)
+        if wait > 0:
             self.stopReading()
             self._look = self._hub.clock.callLater(wait, self._accept_or_wait)
         elif waited:

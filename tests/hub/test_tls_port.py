@@ -130,8 +130,8 @@ class TestPassesOver:
         self, listen: Listen, logged: Events, monkeypatch: pytest.MonkeyPatch, singly: bool
     ) -> None:
         """Messages wait for that: a few now, the others after a rest."""
-        monkeypatch.setattr(tls_port, "PASSED_OVER_PER_SECOND", 0.1)
-        monkeypatch.setattr(tls_port, "PASSED_OVER_BURST_SECONDS", 30)
+        monkeypatch.setattr(tls_port, "PASSED_OVER_AT_ONCE", 4)
+        monkeypatch.setattr(tls_port, "REST_SECONDS", 60)
         door = await listen()
         for _ in range(12):
             come_and_go(door, b"")
