@@ -5,6 +5,7 @@ Knows the connection, and how it comes again; what is done with the runs, it doe
 
 import asyncio
 import os
+import socket
 import time
 from dataclasses import dataclass
 from functools import partial
@@ -33,6 +34,9 @@ _log = Logger()
 WISHES = Wish.POSITIONS | Wish.ACKNOWLEDGE | Wish.HEARTBEATS
 RECEIVE_SIZE = 256 << 10
 """Bytes to take at once: all that a Unix socket has, instead of Twisted's quarter of it."""
+SEND_SIZE = 1 << 20
+"""Bytes to send at once to a Unix socket, as far as the kernel lets it have them (wmem_max): each
+piece is a turn for both ends, and an acknowledgement."""
 
 
 class LinkError(Exception):
@@ -291,6 +295,9 @@ class _Connection(TwistedProtocol):
         """Subscribe."""
         if isinstance(self.transport.getPeer(), IPv4Address | IPv6Address):
             self.transport.setTcpNoDelay(True)
+        else:
+            self.transport.SEND_LIMIT = SEND_SIZE
+            self.transport.getHandle().setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_SIZE)
         self.transport.bufferSize = RECEIVE_SIZE
         self._link.began(self)
         self.transport.write(self.core.connect(timestamp=time.time_ns()))

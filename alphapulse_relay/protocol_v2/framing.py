@@ -345,7 +345,7 @@ class RunReader:
         with memoryview(chunk) as view:
             while broken is None:
                 run = check(view[start:], len(chunk) - start, self._rules)
-                aside, broken = start + run.consumed, run.broken or run.first
+                aside, broken = start + run.consumed, run.first or run.broken
                 if run.messages:
                     yield bytes(view[start : start + run.accepted]), run.messages
                 start = aside + run.aside

@@ -62,10 +62,14 @@ class _Adapter(asyncio.Protocol):
 
 class _Transport:
     def __init__(self, transport: asyncio.Transport) -> None:
+        self._socket = transport.get_extra_info("socket")
         self.write = transport.write
         self.abortConnection = transport.abort
         self.pauseProducing = transport.pause_reading
         self.resumeProducing = transport.resume_reading
+
+    def getHandle(self) -> Any:
+        return self._socket
 
     def getPeer(self) -> UNIXAddress:
         return UNIXAddress(None)

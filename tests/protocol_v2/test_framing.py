@@ -499,6 +499,12 @@ class TestPermission:
 
 
 class TestRunReader:
+    def test_the_first_fault_is_told(self):
+        """A control message that is damaged is one; what comes behind it may be another."""
+        with pytest.raises(WireError, match="the header says") as told:
+            list(RunReader(MAX).feed(wrong_checksum(CONTROL) + bytes(40)))
+        assert told.value.reason is Rejection.CHECKSUM
+
     @given(valid_bytes | any_bytes, st.data())
     def test_has_what_a_message_reader_has_however_it_is_cut(self, data, draw):
         reader, came, fault = RunReader(MAX), [], None
