@@ -215,6 +215,27 @@ def test_what_by_types_goes_while_it_waits_is_told_once(
         asyncio.run(go())
 
 
+def test_nothing_is_told_where_a_bridge_by_types_comes_and_goes(
+    tmp_path: Path, relays: tuple[Path, Path], nats_url: str, names: dict[str, str]
+) -> None:
+    given = {**names, "take_types": "21"}
+    sent, since = messages(20, 100), head(relays[1])
+
+    async def go() -> None:
+        async with a_bridge(tmp_path, relays[0], nats_url, "a", **names, split_by_type="true") as a:
+            async with a_bridge(tmp_path, relays[1], nats_url, "b", **given) as b:
+                await until(lambda: a.trouble is None and b.trouble is None)
+            for begin in range(0, 100, 20):
+                for end in range(begin + 5, begin + 21, 5):
+                    send(relays[0], *sent[end - 5 : end])
+                    await until(lambda end=end: a.account.outward.messages == end)
+                async with a_bridge(tmp_path, relays[1], nats_url, "b", **given) as b:
+                    await arrived(relays[1], since, sent[: begin + 20])
+                    assert not b.account.lost[Loss.STREAM_GAP]
+
+    asyncio.run(go())
+
+
 async def looked(bridge: Bridge, monkeypatch: pytest.MonkeyPatch) -> None:
     """Wait until a bridge has looked what has gone, twice from now on."""
     look, looks = bridge.progress.look, list[None]()
