@@ -266,8 +266,10 @@ def ends_uniquely(data: bytes, last: Header) -> bool:
 def _described(reason: Failure) -> str:
     """Return in words why there is no connection."""
     error = reason.value
-    number = error.osError if isinstance(error, ConnectError) else getattr(error, "errno", None)
-    return os.strerror(number) if number else str(error) or reason.getErrorMessage()
+    # Those of getaddrinfo(3) are negative, and not the system's.
+    if isinstance(error, ConnectError) and (error.osError or 0) > 0:
+        return os.strerror(error.osError)
+    return getattr(error, "strerror", None) or str(error) or reason.getErrorMessage()
 
 
 def _refusal(error: BaseException | None) -> Exception:

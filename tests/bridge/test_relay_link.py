@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from twisted.internet.defer import fail
+from twisted.internet.error import ConnectError
 from twisted.logger import globalLogPublisher
 
 pytest.importorskip("nats")
@@ -302,6 +304,28 @@ class TestConnections:
                 async with running(link.run()):
                     await until(lambda: "not from a relay" in str(link.trouble))
                     assert link.connections == 0
+
+        asyncio.run(go())
+
+    @pytest.mark.parametrize(
+        ("error", "told"),
+        [
+            (ConnectError(2, "no"), "No such file or directory"),
+            (ConnectError(-2, "Name or service not known"), "Name or service not known"),
+            (OSError("ca=x cannot be used"), "ca=x cannot be used"),
+            (OSError(-3, "Try again"), "Try again"),
+        ],
+    )
+    def test_why_there_is_none(self, error: Exception, told: str) -> None:
+        class Endpoint:
+            def connect(self, _factory: Any) -> Any:
+                return fail(error)
+
+        async def go() -> None:
+            endpoint: Any = Endpoint()
+            link = RelayLink(endpoint, NAMED, Listener())
+            async with running(link.run()):
+                await until(lambda: told in str(link.trouble))
 
         asyncio.run(go())
 
