@@ -88,6 +88,7 @@ class Bridge:
             self.account,
             self._crowded,
             split=settings.split_by_type,
+            compress=settings.compress,
         )
         self.consumer = Consumer(server, asked_of(settings))
         self.inward = Inward(

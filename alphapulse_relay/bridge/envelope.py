@@ -1,13 +1,14 @@
 """What runs look like as NATS messages: subjects, headers, and what fits into one.
 
 Knows neither relay nor NATS server. A NATS message's payload is bytes as they were published, whole
-Protocol V2 messages end to end; all else is in its headers.
+Protocol V2 messages end to end, compressed or not; all else is in its headers.
 """
 
 import zlib
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from alphapulse_relay.bridge.compression import CompressionError, Compressor, expand, plain_size
 from alphapulse_relay.bridge.split import UNTYPED
 
 BEGIN = "Signal-Relay-Begin"
@@ -26,6 +27,10 @@ MESSAGES = "Signal-Relay-Messages"
 """...and how many messages the run has."""
 TIME = "Signal-Relay-Time"
 """When the bridge got the run, in ns since 1970."""
+CODING = "Content-Encoding"
+"""Of a payload that is compressed: how (RFC 9110, 8.4)..."""
+ZSTD = "zstd"
+"""...as one frame with its size (RFC 8878, 7.2)."""
 HEADERS_ROOM = 2048
 """Bytes of a NATS message that are kept for headers: names and numbers, some 400, and 1,000 more
 where a run has all types."""
@@ -89,6 +94,7 @@ class Envelope(NamedTuple):
     piece: int = 1
     pieces: int = 1
     share: Share | None = None
+    is_compressed: bool = False
 
     @property
     def is_last(self) -> bool:
@@ -111,6 +117,8 @@ class Envelope(NamedTuple):
             END: self.end.text,
             TIME: str(self.time),
         }
+        if self.is_compressed:
+            headers[CODING] = ZSTD
         if self.pieces > 1:
             headers[PIECE] = f"{self.piece}/{self.pieces}"
         if self.share is not None:
@@ -130,6 +138,20 @@ class Envelope(NamedTuple):
             for number, start in enumerate(starts, 1)
         ]
 
+    def compressed(self, compressor: Compressor) -> "Envelope":
+        """Return it as it is to be stored."""
+        frame = compressor.compress(self.payload)
+        return self if frame is None else self._replace(payload=frame, is_compressed=True)
+
+    def expanded(self) -> "Envelope":
+        """Return it as it was before it was compressed. Raises :class:`EnvelopeError`."""
+        if not self.is_compressed:
+            return self
+        try:
+            return self._replace(payload=expand(self.payload), is_compressed=False)
+        except CompressionError as error:
+            raise EnvelopeError(f"its payload cannot be expanded: {error}") from error
+
     @classmethod
     def parse(cls, payload: bytes, headers: Mapping[str, str] | None) -> "Envelope":
         """Return what came from NATS. Raises :class:`EnvelopeError`."""
@@ -143,8 +165,17 @@ class Envelope(NamedTuple):
             raise EnvelopeError("its headers are not those of a bridge") from None
         if not 1 <= number <= count < 1 << 32:
             raise EnvelopeError(f"it is no piece: {headers[PIECE][:80]!r}")
+        coding = headers.get(CODING, "")
+        if coding not in {"", ZSTD}:
+            raise EnvelopeError(f"its payload is in a coding of another version: {coding[:80]!r}")
         begin, end = Place.parse(headers[BEGIN]), Place.parse(headers[END])
-        return cls(payload, begin, end, time, number, count, share)
+        return cls(payload, begin, end, time, number, count, share, coding == ZSTD)
+
+
+def expanded_size(payload: bytes, headers: Mapping[str, str] | None) -> int:
+    """Return how many bytes of messages a NATS message has, as far as it says."""
+    is_compressed = (headers or {}).get(CODING) == ZSTD
+    return plain_size(payload) if is_compressed else len(payload)
 
 
 def token(type_: int) -> str:

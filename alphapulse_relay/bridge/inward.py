@@ -20,6 +20,7 @@ from alphapulse_relay.bridge.envelope import (
     Envelope,
     EnvelopeError,
     Place,
+    expanded_size,
     relay_of,
 )
 from alphapulse_relay.bridge.relay_link import LinkError, RefusedError, RelayLink, ends_uniquely
@@ -93,17 +94,17 @@ class Inward:
     async def _next(self, consumer: Consumer) -> Sequence[Delivery]:
         """Return the next batch: all that the relay may have a part of, or what is there."""
         batch = [await consumer.get()]
-        size = len(batch[0].payload)
+        size = _size(batch[0])
         while self._state.sending > max(self._state.done, batch[-1].sequence):
             try:
                 async with asyncio.timeout(REST_SECONDS):
                     batch.append(await consumer.get())
-                    size += len(batch[-1].payload)
+                    size += _size(batch[-1])
             except TimeoutError:
                 return batch
         while consumer.waiting and size < BATCH_SIZE:
             batch.append(await consumer.get())
-            size += len(batch[-1].payload)
+            size += _size(batch[-1])
         return batch
 
     async def _take(self, batch: Sequence[Delivery]) -> None:
@@ -140,7 +141,8 @@ class Inward:
             if self._selector.types:
                 state.ends.pop(relay, None)  # where the next one begins that comes is not known
                 self._look_for_gap_in_subject(delivery)
-            data = self._assembly.add(relay, envelope, delivery.sequence)
+            data = self._assembly.add(relay, envelope.expanded(), delivery.sequence)
+            self._way.stored_bytes += len(delivery.payload)
             if data and not self._selector.types:
                 self._look_for_gap(relay, envelope)
         except MissingError as error:
@@ -273,3 +275,8 @@ class Inward:
         if not refused:  # else they have been counted, or this one has just been sent
             self._way.repeated += len(messages) - len(missing)
         return b"".join(missing)
+
+
+def _size(delivery: Delivery) -> int:
+    """Return how many bytes for the relay a delivery has, as far as it says."""
+    return expanded_size(delivery.payload, delivery.headers)

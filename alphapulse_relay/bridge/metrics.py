@@ -27,6 +27,11 @@ PREFIX = "signal_relay_bridge"
 _COUNTERS: tuple[tuple[str, str, Callable[[Way], float]], ...] = (
     ("messages", "Messages that have crossed", lambda way: way.messages),
     ("bytes", "Bytes of the messages that have crossed", lambda way: way.bytes),
+    (
+        "stored_bytes",
+        "Bytes of what has crossed as NATS has it, compressed or not, but for headers",
+        lambda way: way.stored_bytes,
+    ),
     ("runs", "Runs of messages that have crossed: each was waited for", lambda way: way.runs),
     (
         "repeated",

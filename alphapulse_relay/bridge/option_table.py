@@ -2,6 +2,7 @@
 
 from alphapulse_relay import option_values as read
 from alphapulse_relay.bridge import option_values as special
+from alphapulse_relay.bridge.compression import When
 from alphapulse_relay.option_table import LOG_OPTIONS, Option, Table
 
 STATE_BESIDE = "bridge-NAME.state beside the relay's socket"
@@ -42,6 +43,8 @@ BRIDGE = Table("signal-relay-bridge", (
            repeat=True),
     Option("split-by-type", None, "false", "add the message type to the subjects, for those who "
            "want some only", read.truth, (bool,), switch=True),
+    Option("compress", None, "auto", "when runs are compressed for NATS, by zstd: auto, always or "
+           "never", special.when_to_compress, words=tuple(When)),
     Option("state", None, STATE_BESIDE, "file that keeps how far messages are taken from NATS",
            read.path, files="*.state"),
     Option("web", None, "tcp:9751:interface=127.0.0.1",

@@ -10,6 +10,7 @@ import socket
 from pathlib import Path
 
 from alphapulse_relay import option_values as read
+from alphapulse_relay.bridge.compression import When
 from alphapulse_relay.client.address import TLSAddress, UnixAddress, parse_address
 from alphapulse_relay.client.endpoint import read_options
 from alphapulse_relay.pem import PEMError, read_certificates
@@ -106,6 +107,11 @@ def replicas(text: str) -> int:
     if not re.fullmatch(f"[1-{REPLICAS_MAX}]", text):
         raise ValueError(f"is not a number from 1 to {REPLICAS_MAX}")
     return int(text)
+
+
+def when_to_compress(text: str) -> When:
+    """Read when payloads are compressed."""
+    return When(read.choice(tuple(When))(text))
 
 
 def stream_size(text: str) -> int:

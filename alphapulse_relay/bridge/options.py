@@ -12,6 +12,7 @@ from typing import NoReturn
 
 from twisted.internet import asyncioreactor
 
+from alphapulse_relay.bridge.compression import When
 from alphapulse_relay.bridge.option_table import BRIDGE, STATE_BESIDE
 from alphapulse_relay.bridge.option_values import ALL
 from alphapulse_relay.command_line import CommandLine, precedence
@@ -47,6 +48,7 @@ class BridgeSettings:
     take_sources: frozenset[int]
     take_from: frozenset[str]
     split_by_type: bool
+    compress: When
     state: Path
     web: str | None
     credentials: Path | None

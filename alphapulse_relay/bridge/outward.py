@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable
 from twisted.logger import Logger
 
 from alphapulse_relay.bridge.account import Account, Loss
+from alphapulse_relay.bridge.compression import Compressor, When
 from alphapulse_relay.bridge.envelope import HEADERS_ROOM, Envelope, Place, Share
 from alphapulse_relay.bridge.split import parts_of
 from alphapulse_relay.bridge.stream import Last, LaterError, Stream, WrongLastError
@@ -33,7 +34,8 @@ RETRY_SECONDS = 1.0
 class Outward:
     """Sends runs on. ``crowded`` is told whether too much waits here.
 
-    ``subject`` is the relay's; with ``split`` that of each type is below it.
+    ``subject`` is the relay's; with ``split`` that of each type is below it. ``compress`` tells
+    when payloads are compressed.
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class Outward:
         crowded: Callable[[bool], None],
         *,
         split: bool = False,
+        compress: When = When.AUTO,
     ) -> None:
         self.place: Place | None = None
         """All before it has been published, or is not to be."""
@@ -57,6 +60,7 @@ class Outward:
         self._way = account.outward
         self._crowded = crowded
         self._split = split
+        self._compressor = Compressor(compress)
         self._end: Place | None = None  # of what was published last
         self._waiting = Waiting()
         self._under_way: Gulp | None = None  # what is being stored
@@ -203,7 +207,7 @@ class Outward:
         room = self._stream.max_payload - HEADERS_ROOM
         for envelope in self._shares(whole, gulp.messages):
             for piece in envelope.cut(room):
-                await self._publish(piece)
+                await self._publish(piece.compressed(self._compressor))
         self._done(whole, gulp)
 
     def _shares(self, whole: Envelope, messages: int) -> Iterable[Envelope]:
@@ -235,6 +239,7 @@ class Outward:
         while True:
             try:
                 self._known = self._last[subject] = await self._store(subject, envelope)
+                self._way.stored_bytes += len(envelope.payload)
             except LaterError as error:
                 self._trouble(str(error))
                 await asyncio.sleep(RETRY_SECONDS)

@@ -115,6 +115,7 @@ def _way(way: Way, now: float) -> dict[str, Any]:
         "trouble": way.trouble,
         "messages": way.messages,
         "bytes": way.bytes,
+        "stored_bytes": way.stored_bytes,
         "runs": way.runs,
         "repeated": way.repeated,
         "waiting_messages": way.waiting_messages,

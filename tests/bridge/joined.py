@@ -8,6 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from nats.js.api import RawStreamMsg
 from twisted.internet.address import UNIXAddress
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
@@ -179,6 +180,12 @@ class Pair:
         """Wait until each relay has just these messages."""
         for relay, since, expected in zip(self.relays, self.since, (at_a, at_b), strict=True):
             await arrived(relay, since, expected)
+
+    async def stored(self) -> list[RawStreamMsg]:
+        """Return what is in their stream."""
+        jetstream, stream = self.a.server.client.jetstream(), self.a.settings.stream
+        last = (await jetstream.stream_info(stream)).state.last_seq
+        return [await jetstream.get_msg(stream, number) for number in range(1, last + 1)]
 
     async def idle(self) -> None:
         """Wait until nothing more is to be expected."""

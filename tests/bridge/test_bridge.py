@@ -8,12 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import zstandard
 
 pytest.importorskip("nats")
+
+from nats.js.api import RawStreamMsg
 
 from alphapulse_relay.bridge import outward
 from alphapulse_relay.bridge.account import Loss
 from alphapulse_relay.bridge.bridge import asked_of
+from alphapulse_relay.bridge.compression import When
 from alphapulse_relay.bridge.state import StateFile
 from alphapulse_relay.client.blocking import Client as Publisher
 from alphapulse_relay.client.errors import NoRelayError
@@ -147,7 +151,7 @@ def test_the_stream_is_full_and_has_room_again(
     async def go() -> None:
         async with (
             connected(settings(tmp_path, nats=nats_url)) as nats_server,
-            Pair(tmp_path, relays, nats_url, **names) as pair,
+            Pair(tmp_path, relays, nats_url, compress="never", **names) as pair,
         ):
             await pair.ready()
             jetstream = nats_server.client.jetstream()
@@ -515,3 +519,30 @@ def send_to_stream(url: str) -> None:
 )
 def test_what_is_asked_for(tmp_path: Path, options: dict[str, Any], subjects: list[str]) -> None:
     assert sorted(asked_of(settings(tmp_path, **options)).subjects) == sorted(subjects)
+
+
+@pytest.mark.parametrize("when", list(When))
+def test_what_is_stored_for_other_readers(
+    tmp_path: Path, relays: tuple[Path, Path], nats_url: str, names: dict[str, str], when: When
+) -> None:
+    async def go() -> None:
+        sent = messages(20, 400)
+        async with Pair(tmp_path, relays, nats_url, compress=str(when), **names) as pair:
+            await pair.ready()
+            send(relays[0], *sent)
+            await pair.arrived(sent, sent)
+            stored = await pair.stored()
+        whole = b"".join(map(plain, stored))
+        assert whole == b"".join(sent)
+        size = sum(len(each.data) for each in stored)
+        assert size == len(whole) if when is When.NEVER else size < len(whole) / 2
+
+    asyncio.run(go())
+
+
+def plain(stored: RawStreamMsg) -> bytes:
+    """Return the payload as its headers say that it is to be read."""
+    coding = (stored.headers or {}).get("Content-Encoding")
+    assert coding in {None, "zstd"}
+    data: bytes = stored.data
+    return zstandard.decompress(data) if coding else data

@@ -6,8 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from alphapulse_relay.bridge.compression import Compressor, When
 from alphapulse_relay.bridge.envelope import (
     BEGIN,
+    CODING,
     END,
     EXPECTED_SEQUENCE,
     HEADERS_ROOM,
@@ -18,10 +20,12 @@ from alphapulse_relay.bridge.envelope import (
     TIME,
     TYPE,
     TYPES,
+    ZSTD,
     Envelope,
     EnvelopeError,
     Place,
     Share,
+    expanded_size,
     relay_of,
     token,
 )
@@ -95,6 +99,36 @@ class TestHeaders:
         large = Envelope(b"x" * 1000, end, end, 1 << 63).cut(1)[-1]
         headers = large.headers(subject, 1 << 63)
         assert sum(len(f"{name}: {value}\r\n") for name, value in headers.items()) < HEADERS_ROOM
+
+
+class TestCompressed:
+    LARGE = WHOLE._replace(payload=b"0123456789" * 200)
+
+    def test_there_and_back(self) -> None:
+        stored = self.LARGE.compressed(Compressor(When.AUTO))
+        assert len(stored.payload) < len(self.LARGE.payload)
+        headers = stored.headers("signals.a", 5)
+        assert headers[CODING] == ZSTD
+        assert Envelope.parse(stored.payload, headers) == stored
+        assert stored.expanded() == self.LARGE
+        assert expanded_size(stored.payload, headers) == len(self.LARGE.payload)
+
+    def test_what_is_not_to_be(self) -> None:
+        stored = self.LARGE.compressed(Compressor(When.NEVER))
+        assert stored == stored.expanded() == self.LARGE
+        headers = stored.headers("signals.a", 5)
+        assert CODING not in headers
+        assert expanded_size(stored.payload, headers) == len(self.LARGE.payload)
+
+    def test_a_damaged_one(self) -> None:
+        stored = self.LARGE.compressed(Compressor(When.AUTO))
+        with pytest.raises(EnvelopeError, match=r"^its payload cannot be expanded: ."):
+            stored._replace(payload=stored.payload[:-1]).expanded()
+
+    def test_another_coding(self) -> None:
+        headers = WHOLE.headers("signals.a", 5) | {CODING: "br" * 1000}
+        with pytest.raises(EnvelopeError, match=r"^its payload is in a coding of another version"):
+            Envelope.parse(b"", headers)
 
 
 class TestMessageId:

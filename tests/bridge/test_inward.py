@@ -14,8 +14,9 @@ pytest.importorskip("nats")
 
 from alphapulse_relay.bridge import inward as module
 from alphapulse_relay.bridge.account import Account, Loss
+from alphapulse_relay.bridge.compression import Compressor, When
 from alphapulse_relay.bridge.consumer import Delivery
-from alphapulse_relay.bridge.envelope import Envelope, Place
+from alphapulse_relay.bridge.envelope import CODING, ZSTD, Envelope, Place
 from alphapulse_relay.bridge.inward import Inward
 from alphapulse_relay.bridge.relay_link import LinkError, RefusedError
 from alphapulse_relay.bridge.state import State, StateError, StateFile
@@ -25,7 +26,7 @@ from alphapulse_relay.protocol_v2.selection import Selector
 from tests.bridge.joined import running, until
 from tests.support import message, messages
 
-ALL = messages(20, 30, 60)
+ALL = messages(20, 30)
 """All of type 21."""
 EPOCH = 7
 STORED = 1000.0
@@ -130,6 +131,12 @@ class Bench:
         envelope = run(begin, end)
         self.consumer.put(envelope.payload, envelope.headers("", behind), **more)
 
+    def come_compressed(self, begin: int, end: int) -> None:
+        """Have the messages of these numbers come as one NATS message, compressed."""
+        stored = run(begin, end).compressed(Compressor(When.ALWAYS))
+        assert stored.is_compressed
+        self.consumer.put(stored.payload, stored.headers("", 0))
+
     async def told(self, sequence: int) -> None:
         """Wait until NATS is told of a sequence."""
         await until(lambda: self.consumer.told[-1:] == [sequence])
@@ -208,6 +215,26 @@ class TestBatches:
 
         asyncio.run(go())
 
+    def test_compressed_ones_count_as_what_is_in_them(
+        self, tmp_path: Path, monkeypatch: Any
+    ) -> None:
+        monkeypatch.setattr(module, "BATCH_SIZE", 15 * len(ALL[0]))
+
+        async def go() -> None:
+            made = bench(tmp_path / "state")
+            for begin in range(0, 30, 10):
+                made.come_compressed(begin, begin + 10)
+            stored = sum(len(each.payload) for each in made.consumer.queue._queue)  # type: ignore[attr-defined]
+            async with made.running():
+                await made.told(3)
+            assert made.consumer.told == [2, 3]
+            assert made.relay.journal == ALL
+            way = made.account.inward
+            assert way.stored_bytes == stored < way.bytes / 2
+            assert way.bytes == 30 * len(ALL[0])
+
+        asyncio.run(go())
+
     def test_a_run_whose_last_message_comes_twice(self, tmp_path: Path) -> None:
         async def go() -> None:
             async with going(tmp_path) as made:
@@ -225,7 +252,7 @@ class TestBatches:
         """NATS is told of each, and it is kept where the run begins that is to come again."""
 
         async def go() -> None:
-            first, second = run(0, 3).cut(100)
+            first, second = run(0, 3).cut(400)
             async with going(tmp_path) as made:
                 made.consumer.put(first.payload, first.headers("", 0))
                 await made.told(1)
@@ -358,6 +385,8 @@ class TestPassedOver:
             (ALL[0], run(0, 1).headers("", 0), "elsewhere.other"),
             (ALL[0][:-1], run(0, 1).headers("", 0), "signals.other"),
             (b"x", run(0, 1).headers("", 0), "signals.other"),
+            (ALL[0], run(0, 1).headers("", 0) | {CODING: ZSTD}, "signals.other"),
+            (ALL[0], run(0, 1).headers("", 0) | {CODING: "br"}, "signals.other"),
         ],
     )
     def test_what_no_bridge_has_made(

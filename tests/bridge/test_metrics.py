@@ -45,15 +45,16 @@ def figures(bridge: Bridge) -> dict[str, float]:
 
 def test_ways(bridge: Bridge) -> None:
     account = bridge.account
-    account.outward = Way(1, 2, 3, 4, 6, 7, NOW - 8, 9.5)
-    account.inward = Way(11, 12, 13, 14, 16, 17, 0.0, 19.5)
+    account.outward = Way(1, 2, 5, 3, 4, 6, 7, NOW - 8, 9.5)
+    account.inward = Way(11, 12, 15, 13, 14, 16, 17, 0.0, 19.5)
     found = figures(bridge)
     for way, expected in (
-        ("outward", (1, 2, 3, 4, 6, 7, 8, 9.5)),
-        ("inward", (11, 12, 13, 14, 16, 17, 0, 19.5)),
+        ("outward", (1, 2, 5, 3, 4, 6, 7, 8, 9.5)),
+        ("inward", (11, 12, 15, 13, 14, 16, 17, 0, 19.5)),
     ):
         names = (
-            *(f"{name}_total" for name in ("messages", "bytes", "runs", "repeated")),
+            *("messages_total", "bytes_total", "stored_bytes_total", "runs_total"),
+            "repeated_total",
             *("waiting_messages", "waiting_bytes", "lag_seconds", "crossing_seconds"),
         )
         assert tuple(found[f"{name} {way}"] for name in names) == expected

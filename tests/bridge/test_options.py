@@ -13,6 +13,7 @@ import pytest
 
 from alphapulse_relay import __version__
 from alphapulse_relay.bridge import options
+from alphapulse_relay.bridge.compression import When
 from alphapulse_relay.bridge.option_table import BRIDGE
 from alphapulse_relay.bridge.options import BridgeSettings, Options, settings_from
 from alphapulse_relay.option_sources import OptionError
@@ -43,6 +44,7 @@ DEFAULTS = {
     "take_sources": frozenset(),
     "take_from": frozenset(),
     "split_by_type": False,
+    "compress": When.AUTO,
     "state": Path("/tmp/alphapulse/bridge-this-host.state"),
     "web": "tcp:9751:interface=127.0.0.1",
     "credentials": None,
@@ -71,6 +73,7 @@ VALUES = {
        for name in ("types", "sources", "take-types", "take-sources")},
     "take-from": [(each, {each}) for each in "abc"],
     "split-by-type": [("true", True), ("1", True), ("true", True)],
+    "compress": [(each, When(each)) for each in ("always", "never", "always")],
     "state": [("/a", Path("/a")), ("/b c", Path("/b c")), ("/d.state", Path("/d.state"))],
     "web": [("none", None), ("tcp:0", "tcp:0"), ("unix:/w", "unix:/w")],
     "credentials": [(each, each) for each in CREDENTIALS],

@@ -14,6 +14,7 @@ pytest.importorskip("nats")
 from alphapulse_relay.bridge import outward as module
 from alphapulse_relay.bridge.account import Account, Loss
 from alphapulse_relay.bridge.assembly import Assembly
+from alphapulse_relay.bridge.compression import When
 from alphapulse_relay.bridge.envelope import HEADERS_ROOM, Envelope, Place
 from alphapulse_relay.bridge.outward import Outward
 from alphapulse_relay.bridge.stream import Last, LaterError, WrongLastError
@@ -95,7 +96,7 @@ class MemoryStream:
     def messages(self) -> list[bytes]:
         """Return what another bridge makes of it."""
         assembly = Assembly(frozenset())
-        data = b"".join(assembly.add("desk", envelope, 1) for _, envelope in self.stored)
+        data = b"".join(assembly.add("desk", each.expanded(), 1) for _, each in self.stored)
         assert not assembly.begun
         return [data[start : start + SIZE] for start in range(0, len(data), SIZE)]
 
@@ -124,10 +125,10 @@ class Bench:
         assert [begin for begin, _ in ends[1:]] == [end for _, end in ends[:-1]]
 
 
-def bench(room: int = 100_000, *, split: bool = False, stream: MemoryStream | None = None) -> Bench:
+def bench(room: int = 100_000, *, stream: MemoryStream | None = None, **options: Any) -> Bench:
     account, crowded = Account(), list[bool]()
     used: Any = stream or MemoryStream(room)
-    outward = Outward(used, SUBJECT, account, crowded.append, split=split)
+    outward = Outward(used, SUBJECT, account, crowded.append, **options)
     return Bench(used, account, crowded, outward)
 
 
@@ -200,6 +201,58 @@ class TestStopAndWait:
                 await made.stored(7)
                 assert made.stream.stored[-1][0] == f"{SUBJECT}.20"
                 assert made.stream.messages() == ALL[:7]
+
+        asyncio.run(go())
+
+
+class TestCompressed:
+    """The messages shrink to a third, all thirty together."""
+
+    def test_as_it_is_stored_it_is_small(self) -> None:
+        async def go() -> None:
+            async with going() as made:
+                made.come(0, 30)
+                await made.stored(30)
+                ((_, envelope),) = made.stream.stored
+                way = made.account.outward
+                assert way.stored_bytes == len(envelope.payload) < way.bytes / 2
+                assert way.bytes == 30 * SIZE
+                assert made.stream.messages() == ALL
+
+        asyncio.run(go())
+
+    def test_each_piece_and_each_type_by_itself(self) -> None:
+        async def go() -> None:
+            for options in ({"split": True}, {"room": 1024}):
+                async with going(compress=When.ALWAYS, **options) as made:
+                    large = build_message(b"0" * 3000, source=20, sequence=1, timestamp=1)
+                    made.outward.run_received(Run(large, 1, Bookmark(*place(1))))
+                    await made.stored(1)
+                    assert all(e.is_compressed for _, e in made.stream.stored[:-1])
+                    assert made.account.outward.stored_bytes == sum(made.stream.runs)
+                    assert sum(made.stream.runs) < len(large) / 2
+                    whole = (e.expanded().payload for _, e in made.stream.stored)
+                    assert b"".join(whole).startswith(large)
+
+        asyncio.run(go())
+
+    def test_never(self) -> None:
+        async def go() -> None:
+            async with going(compress=When.NEVER) as made:
+                made.come(0, 30)
+                await made.stored(30)
+                assert made.stream.runs == [30 * SIZE] == [made.account.outward.stored_bytes]
+
+        asyncio.run(go())
+
+    def test_it_is_the_same_when_it_is_tried_again(self) -> None:
+        async def go() -> None:
+            async with going() as made:
+                made.stream.faults, made.stream.loses_answers = [LaterError("no answer")], True
+                made.come(0, 30)
+                await made.stored(30)
+                assert len(made.stream.stored) == 1
+                assert made.stream.messages() == ALL
 
         asyncio.run(go())
 

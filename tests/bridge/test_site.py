@@ -130,6 +130,7 @@ def test_figures_of_a_status(bridge: Bridge) -> None:
         "trouble": "not begun yet",
         "messages": 3,
         "bytes": 0,
+        "stored_bytes": 0,
         "runs": 0,
         "repeated": 0,
         "waiting_messages": 0,
