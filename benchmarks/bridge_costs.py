@@ -233,7 +233,8 @@ async def _round(place: Place, client: nats.NATS) -> Costs:
 def main() -> None:
     """Measure, and print."""
     with tempfile.TemporaryDirectory(prefix="bridge-costs-", dir="/var/tmp") as name:
-        joined = Joined(Path(name))
+        # Compressed runs would tell what the messages are, not what a byte costs.
+        joined = Joined(Path(name), options=("--compress", "never"))
         joined.start()
         try:
             found = asyncio.run(measured(joined, ROUNDS))

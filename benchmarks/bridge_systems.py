@@ -45,18 +45,27 @@ class Bridge(System):
     """The bridge of a relay, under a name of its own in the stream, which it makes.
 
     It takes what the ``other`` relay sends, as two hosts would have it: what is its own need not
-    come back.
+    come back. ``options`` are others than the defaults.
     """
 
     label = "bridge"
 
-    def __init__(self, directory: Path, relay: System, hub: Hub, name: str, other: str) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        relay: System,
+        hub: Hub,
+        name: str,
+        other: str,
+        options: Sequence[str] = (),
+    ) -> None:
         self.key = f"bridge-{name}"
         super().__init__(directory)
         self._relay = relay
         self._hub = hub
         self._name = name
         self._other = other
+        self._options = options
 
     def missing(self) -> str | None:
         return None if importlib.util.find_spec("nats") else BRIDGE_MISSING
@@ -65,7 +74,7 @@ class Bridge(System):
         ends = ("--relay", self._relay.directory / "socket", "--nats", self._hub.url)
         state = ("--state", self.directory / "state", "--web", "none")
         name = ("--name", self._name, "--take-from", self._other, "--create-stream")
-        bridge = ("-n", "--pidfile=", "signal-relay-bridge", *ends, *state, *name)
+        bridge = ("-n", "--pidfile=", "signal-relay-bridge", *ends, *state, *name, *self._options)
         return sys.executable, "-c", TWISTD, *bridge
 
     def listens(self) -> bool:
@@ -90,18 +99,21 @@ def cpu_time(pid: int) -> CPUTime:
 
 
 class Joined(System):
-    """A relay, its bridge, nats-server, another bridge, and another relay: all with journals."""
+    """A relay, its bridge, nats-server, another bridge, and another relay: all with journals.
+
+    ``options`` are those of the bridges.
+    """
 
     key = "joined"
     label = "two relays with bridges"
 
-    def __init__(self, directory: Path, scale: float = 1) -> None:
+    def __init__(self, directory: Path, scale: float = 1, options: Sequence[str] = ()) -> None:
         super().__init__(directory, scale)
         self.hub = Hub(self.directory)
         self.near = JournalRelay(self.directory / "a", scale)
         self.far = JournalRelay(self.directory / "b", scale)
-        self.near_bridge = Bridge(self.directory, self.near, self.hub, "a", "b")
-        self.far_bridge = Bridge(self.directory, self.far, self.hub, "b", "a")
+        self.near_bridge = Bridge(self.directory, self.near, self.hub, "a", "b", options)
+        self.far_bridge = Bridge(self.directory, self.far, self.hub, "b", "a", options)
 
     def missing(self) -> str | None:
         return self.hub.missing() or self.near_bridge.missing()

@@ -37,16 +37,20 @@ DISTINCT = 16 << 20
 THROUGH = Load(
     *("bridged", "as much as goes", 1, ()), write_size=DISTINCT, seconds=2.0, warm_up=500_000
 )
+RANDOM = replace(THROUGH, random=wire.TLV_SIZE)
+"""The same with content that no bridge can compress."""
 PROGRAM_SECONDS = 0.5
 """How long programs by nats-py publish: what they take does not depend on it."""
 PATIENCE = 60.0
 """Seconds for a program to end: a consumer may be far behind."""
+BESIDE_FLOOD = replace(QUIET, seconds=8.0)
+"""What is measured beside a flood: in less time the p99 strays by half, on two cores."""
 SETTLED = 0.2
 """Seconds from the first messages of a flood to a measurement beside it."""
 NICENESS = 10
 """With it a process takes what is left of few cores, as if it had one for itself."""
 PROCESSES = ("relay A", "bridge A", "nats-server", "bridge B", "relay B")
-ALONE, JOINED, PROGRAMS = "relay", "joined", "nats-py"
+ALONE, JOINED, INCOMPRESSIBLE, PROGRAMS = "relay", "joined", "incompressible", "nats-py"
 WHO = {JOINED: "from relay to relay", ALONE: "at one relay", PROGRAMS: "of programs by nats-py"}
 NOBODY, CONSUMER, BRIDGE, NICED = "nobody", "consumer", "bridge", "niced bridge"
 BESIDE = {
@@ -104,15 +108,15 @@ class Usage:
 
 
 def _through(joined: Joined, relay: JournalRelay, number: int, scale: float) -> Figures:
-    load = replace(THROUGH, warm_up=int(THROUGH.warm_up * scale))
+    load, random = (replace(each, warm_up=int(each.warm_up * scale)) for each in (THROUGH, RANDOM))
     figures: dict[str, float] = {}
 
-    def go_joined() -> None:
+    def go_joined(name: str, load: Load) -> None:
         usage = Usage(joined)
         found = complete(measure(joined, load, scale))
         settle_both(joined)
-        figures[f"through {JOINED}"] = found.figure(Figure.RATE)
-        figures.update(usage.figures("CPU", (found.sent + load.warm_up) / 1e6))
+        figures[f"through {name}"] = found.figure(Figure.RATE)
+        figures.update(usage.figures(f"CPU {name}", (found.sent + load.warm_up) / 1e6))
 
     def go_relay() -> None:
         found = complete(measure(relay, load, scale))
@@ -128,7 +132,14 @@ def _through(joined: Joined, relay: JournalRelay, number: int, scale: float) -> 
             found = result_of(process)
         figures["through blobs"] = found["bytes"] / found["seconds"] / wire.MESSAGE_SIZE
 
-    in_turn(number, go_joined, go_relay, go_programs, go_blobs)
+    in_turn(
+        number,
+        partial(go_joined, JOINED, load),
+        partial(go_joined, INCOMPRESSIBLE, random),
+        go_relay,
+        go_programs,
+        go_blobs,
+    )
     return figures
 
 
@@ -226,7 +237,7 @@ def _beside(joined: Joined, relay: JournalRelay, number: int, scale: float, rate
             held = _held_seconds(at)
             began = time.monotonic()
             time.sleep(SETTLED * scale)
-            found = complete(measure(_own_messages(at), QUIET, scale))
+            found = complete(measure(_own_messages(at), BESIDE_FLOOD, scale))
             sent = result_of(process)
             lasted = time.monotonic() - began
         settle(at)
@@ -285,7 +296,9 @@ def judge_bridge(rounds: Sequence[Figures]) -> Sequence[Check]:
     """Judge what goes from relay to relay, and how much later others are for it."""
     return [
         _judge_through(rounds),
-        _tell_cpu("CPU", "a million messages", rounds),
+        _tell_cpu(f"CPU {JOINED}", "a million messages", rounds),
+        _tell_incompressible(rounds),
+        _tell_cpu(f"CPU {INCOMPRESSIBLE}", "a million messages with random content", rounds),
         *(_tell_latency(who, rounds) for who in WHO),
         _tell_cpu("CPU paced", "1,000 messages, at 1,000 a second", rounds),
         *(_judge_beside(name, rounds) for name in BESIDE),
@@ -303,6 +316,14 @@ def _judge_through(rounds: Sequence[Figures]) -> Check:
     )
     label = "as much as goes, from relay to relay over bridges and JetStream"
     return Check(label, measured, f"≥ {RATE_LEAST:,} messages/s", rate >= RATE_LEAST)
+
+
+def _tell_incompressible(rounds: Sequence[Figures]) -> Check:
+    part = median(each[f"through {INCOMPRESSIBLE}"] / each["through blobs"] for each in rounds)
+    rate = middle(rounds, f"through {INCOMPRESSIBLE}")
+    measured = f"{rate:,.0f} messages/s ({part:.2f} times what JetStream alone stores)"
+    label = "as much as goes, from relay to relay, of random content that cannot be compressed"
+    return Check(label, measured, "", None)
 
 
 def _tell_cpu(name: str, what: str, rounds: Sequence[Figures]) -> Check:
@@ -339,7 +360,6 @@ def _judge_beside(name: str, rounds: Sequence[Figures]) -> Check:
         f"publishers were held for {middle(rounds, f'{name} held'):.2f} s)"
     )
     label = f"p99 of {QUIET.label}, beside a flood that goes to {BESIDE[name]}"
-    if name != NICED:
+    if name != BRIDGE:
         return Check(label, measured, "", None)
-    met = max(later.values()) <= LATENCY_LIMIT
-    return Check(label, measured, f"p50 and p99 ≤ {LATENCY_LIMIT:g} times", met)
+    return Check(label, measured, f"≤ {LATENCY_LIMIT:g} times", later["p99"] <= LATENCY_LIMIT)

@@ -1,11 +1,13 @@
 /* Publishes to a hub and reads what it delivers, over connections that are open already.
  *
- * usage: load HUB_PID FRAME_HEX OFFSET DELIVERED BATCH RATE SECONDS WARM_UP PUBLISHER CONSUMER...
+ * usage: load HUB_PID FRAME_HEX OFFSET DELIVERED BATCH RANDOM RATE SECONDS WARM_UP PUBLISHER
+ *             CONSUMER...
  *
  *   HUB_PID    whose CPU time is measured; 0 for none
  *   FRAME_HEX  what the publisher sends for one message, the message at OFFSET in it
  *   DELIVERED  bytes that a consumer is sent for one message
  *   BATCH      messages in one write
+ *   RANDOM     bytes at the end of each message that are unlike those of all others
  *   RATE       messages a second, each write at its time; 0 for as many as go in SECONDS
  *   WARM_UP    messages sent beforehand, unmeasured
  *   PUBLISHER, CONSUMER  connected sockets, as numbers of open files
@@ -51,7 +53,7 @@ struct consumer {
 
 static struct {
     unsigned char frame[FRAME_MAX];
-    size_t frame_size, offset, delivered;
+    size_t frame_size, offset, delivered, random;
     int publisher, poller;
     struct consumer *consumers;
     int count;
@@ -109,8 +111,21 @@ static uint32_t crc32_of(uint32_t crc, const unsigned char *data, size_t size)
     return ~crc;
 }
 
+/* xorshift64, https://doi.org/10.18637/jss.v008.i14: nothing that a compressor could use. */
+static void randomize(unsigned char *data, size_t size)
+{
+    static uint64_t state = 88172645463325252;
+    while (size--) {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        *data++ = state >> 32;
+    }
+}
+
 static void stamp(unsigned char *message, uint64_t sequence, int64_t timestamp)
 {
+    randomize(message + MESSAGE - load.random, load.random);
     memcpy(message + SEQUENCE, &sequence, sizeof sequence);
     memcpy(message + TIMESTAMP, &timestamp, sizeof timestamp);
     uint32_t crc = crc32_of(0, message, CHECKSUM);
@@ -376,7 +391,7 @@ static void take_sockets(int count, char **numbers)
 
 int main(int count, char **arguments)
 {
-    if (count < 11) {
+    if (count < 12) {
         fputs("usage: see load.c\n", stderr);
         return 2;
     }
@@ -384,14 +399,15 @@ int main(int count, char **arguments)
     load.offset = strtoul(arguments[3], NULL, 10);
     load.delivered = strtoul(arguments[4], NULL, 10);
     size_t batch = strtoul(arguments[5], NULL, 10);
-    double rate = atof(arguments[6]), seconds = atof(arguments[7]);
+    load.random = strtoul(arguments[6], NULL, 10);
+    double rate = atof(arguments[7]), seconds = atof(arguments[8]);
     read_frame(arguments[2]);
-    take_sockets(count - 9, arguments + 9);
+    take_sockets(count - 10, arguments + 10);
 
     wait_until_joined();
     run.batch = batch;
     run.seconds_ns = JOIN_PATIENCE;
-    run.limit = strtoull(arguments[8], NULL, 10);
+    run.limit = strtoull(arguments[9], NULL, 10);
     publish_and_receive();
 
     clockid_t hub_clock;

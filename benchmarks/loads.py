@@ -50,7 +50,8 @@ class Load:
     """One publisher and so many ``consumers``.
 
     ``rate`` is in messages per second, each sent when it is due; 0 sends as much as goes. Writes
-    are of ``write_size`` bytes, or of one message. ``seconds`` is how long it publishes.
+    are of ``write_size`` bytes, or of one message. ``seconds`` is how long it publishes. Of each
+    message the last ``random`` bytes are unlike those of all others.
     """
 
     key: str
@@ -59,6 +60,7 @@ class Load:
     targets: tuple[Target, ...]
     rate: int = 0
     write_size: int = 0
+    random: int = 0
     seconds: float = 0.6
     warm_up: int = WARM_UP
 

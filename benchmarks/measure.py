@@ -90,6 +90,7 @@ def _run(system: System, load: Load, scale: float, sockets: list[socket.socket])
         len(system.framing.sent_before),
         len(system.framing.got(message)),
         max(load.write_size // len(frame), 1),
+        load.random,
         load.rate,
         load.seconds * scale,
         load.warm_up,

@@ -11,9 +11,9 @@ LEVEL = -1
 """Of zstd. 1, the next, makes signals a tenth smaller at best, and takes half as long again."""
 SMALLEST = 1024
 """Bytes from which on it is tried: of what is smaller the headers are the larger part."""
-PAYS = 2
-"""How many times smaller a payload must get for :attr:`When.AUTO`: below that it takes more of the
-processors here than NATS and the bridges save for it."""
+LEAST_SAVED = 0.2
+"""Part of a payload that must be saved for :attr:`When.AUTO`: with less it takes about as much of
+the processors as NATS and the bridges are spared."""
 REST = 15
 """For each byte on which that was tried in vain, so many go as they are before it is tried again.
 Signals that do not shrink cost hardly anything so, and those that do are noticed."""
@@ -26,7 +26,7 @@ class When(StrEnum):
     """When payloads are compressed."""
 
     AUTO = "auto"
-    """Where they shrink to a half."""
+    """Where they shrink by a fifth."""
     ALWAYS = "always"
     """Where they shrink at all."""
     NEVER = "never"
@@ -40,7 +40,7 @@ class CompressionError(Exception):
 
 
 class Compressor:
-    """Compresses one payload after the other, and remembers whether that has paid."""
+    """Compresses one payload after the other, and remembers where that was in vain."""
 
     def __init__(self, when: When) -> None:
         self._when = when
@@ -55,12 +55,11 @@ class Compressor:
             self._rest -= len(payload)
             return None
         frame = self._zstd.compress(payload)
-        if self._when is When.ALWAYS:
-            return frame if len(frame) < len(payload) else None
-        if len(frame) * PAYS <= len(payload):
-            return frame
-        self._rest = REST * len(payload)
-        return None
+        saved = 1 - len(frame) / len(payload)
+        if self._when is When.AUTO and saved < LEAST_SAVED:
+            self._rest = REST * len(payload)
+            return None
+        return frame if saved > 0 else None
 
 
 def plain_size(frame: bytes) -> int:
