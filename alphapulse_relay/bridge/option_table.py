@@ -49,6 +49,8 @@ BRIDGE = Table("signal-relay-bridge", (
            read.path, files="*.state"),
     Option("web", None, "tcp:9751:interface=127.0.0.1",
            "endpoint of the side port (metrics, health), or none", read.optional_endpoint),
+    Option("nice", None, "10", "how far it stands behind other programs where processors are few: "
+           "0 (not at all) to 19", special.niceness, _NUMBER, words=("0", "10", "19")),
     Option("credentials", None, "none", "file with a user's credentials for NATS, or none",
            special.credentials_file, files="*.creds"),
     Option("user", None, "none", "user for NATS, or none", special.user),

@@ -24,6 +24,8 @@ NAME_MAX = 64
 """Characters of a relay's name: it is a label of metrics, and the name of a consumer in NATS."""
 REPLICAS_MAX = 5
 """Servers that can keep a stream, each as a whole (nats-server, ``StreamMaxReplicas``)."""
+NICENESS_MAX = 19
+"""Of a process (setpriority(2))."""
 SECRET_FILE_MAX = 64 * 1024
 """Bytes of a secret's file that are read: the credentials of NATS have some thousand."""
 NATS_PORT = 4222
@@ -112,6 +114,13 @@ def replicas(text: str) -> int:
 def when_to_compress(text: str) -> When:
     """Read when payloads are compressed."""
     return When(read.choice(tuple(When))(text))
+
+
+def niceness(text: str) -> int:
+    """Read a nice value that needs no rights (nice(2))."""
+    if not re.fullmatch("[0-9]{1,2}", text) or int(text) > NICENESS_MAX:
+        raise ValueError(f"is not a number from 0 to {NICENESS_MAX}")
+    return int(text)
 
 
 def stream_size(text: str) -> int:

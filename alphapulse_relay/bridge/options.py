@@ -51,6 +51,7 @@ class BridgeSettings:
     compress: When
     state: Path
     web: str | None
+    nice: int
     credentials: Path | None
     user: str | None
     password: str | None = field(repr=False)

@@ -85,10 +85,23 @@ class BridgeService(MultiService):
             self.check()
         except StartError as error:
             self._fail(str(error))
+        self._stand_back()
         super().startService()
         self._reactor.callWhenRunning(self._handle_signals)
         # Not when it starts to run: asyncio's loop does not yet then.
         self._reactor.callLater(0, self._begin)
+
+    def _stand_back(self) -> None:
+        """Have the relay and its peers come first where processors are few (setpriority(2)).
+
+        Before there are other threads: each has a value of its own, which new ones inherit.
+        """
+        niceness = self.settings.nice
+        try:
+            if os.getpriority(os.PRIO_PROCESS, 0) < niceness:
+                os.setpriority(os.PRIO_PROCESS, 0, niceness)
+        except OSError as error:
+            self._log.warn("--nice {nice}: {error}", nice=niceness, error=error.strerror)
 
     def check(self) -> None:
         """Raise :class:`StartError` for files that cannot be used by whom the bridge runs as."""

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from alphapulse_relay.bridge import option_values as read
+from alphapulse_relay.bridge.compression import When
 from tests.authority import Authority
 
 ADDRESS = "is not the address of a relay"
@@ -49,6 +50,9 @@ def write(path: Path, content: bytes, mode: int = 0o640) -> str:
         (read.subject, "desk.eu-1.signals", "desk.eu-1.signals"),
         (read.replicas, "1", 1),
         (read.replicas, "5", 5),
+        (read.niceness, "0", 0),
+        (read.niceness, "19", 19),
+        (read.when_to_compress, "always", When.ALWAYS),
         (read.stream_size, "1", 1),
         (read.stream_size, "10g", 10 << 30),
         (read.byte_list_or_all, "all", frozenset()),
@@ -91,6 +95,8 @@ def test_right(reader: Callable[[str], object], text: str, value: object) -> Non
         *[(read.subject, text, SUBJECT)
           for text in ("", ".", "a.", ".a", "a..b", "a.*", ">", "a b", "$JS", "a\n", "ä")],
         *[(read.replicas, text, "is not a number from 1 to 5") for text in ("0", "6", "", "11")],
+        *[(read.niceness, text, "is not a number from 0 to 19") for text in ("-1", "20", "", "x")],
+        (read.when_to_compress, "zstd", "is not one of auto, always, never"),
         (read.stream_size, "0", "leaves no room"),
         (read.stream_size, "1T", "is not a size in bytes, or with K, M or G, such as 64M"),
         *[(read.byte_list_or_all, text, "is not a list of numbers and ranges from 0 to 255, such "

@@ -1,5 +1,7 @@
 """What of the process can be seen without one: its words, and files that it cannot use."""
 
+import errno
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,6 +10,7 @@ import pytest
 pytest.importorskip("nats")
 
 from twisted.internet.testing import MemoryReactorClock
+from twisted.logger import capturedLogs
 
 from alphapulse_relay.bridge.process import BridgeService
 from alphapulse_relay.bridge.start import StartError
@@ -41,6 +44,26 @@ class TestCheck:
         name = option.replace("_", "-")
         with pytest.raises(StartError, match=rf"--{name}.* cannot be used: No such file"):
             service.check()
+
+
+class TestNiceness:
+    def test_where_it_may_not_be_set(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        def refuse(*_: int) -> None:
+            raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+        monkeypatch.setattr(os, "setpriority", refuse)
+        service = make_service(tmp_path, web="none", nice="19")
+        with capturedLogs() as logs:
+            service.startService()
+        assert [(e["nice"], e["error"]) for e in logs if "nice" in e] == [
+            (19, "Operation not permitted")
+        ]
+        assert service.running
+
+    def test_it_is_not_raised(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(os, "getpriority", lambda *_: 15)
+        monkeypatch.setattr(os, "setpriority", lambda *_: pytest.fail("it has given way already"))
+        make_service(tmp_path, web="none").startService()
 
 
 def test_it_listens_where_it_is_told(tmp_path: Path) -> None:

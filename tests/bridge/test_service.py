@@ -83,6 +83,16 @@ class TestRunning:
             assert_leaves(bridge)
             assert "STOPPING=1" in manager.heard()
 
+    @pytest.mark.parametrize(("options", "expected"), [((), 10), (("--nice", "0"), 0)])
+    def test_others_come_first(
+        self, relay: Relay, tmp_path: Path, options: tuple[str, ...], expected: int
+    ) -> None:
+        with BridgeProcess(tmp_path, *joining(relay.socket, NOBODY), *options) as bridge:
+            threads = [*Path(f"/proc/{bridge.process.pid}/task").iterdir()]
+            own = os.getpriority(os.PRIO_PROCESS, 0)
+            for thread in threads:
+                assert os.getpriority(os.PRIO_PROCESS, int(thread.name)) == max(own, expected)
+
     def test_a_hangup_has_the_log_opened_again(self, relay: Relay, tmp_path: Path) -> None:
         log = tmp_path / "bridge.log"
         python = (*FOREGROUND, f"--logfile={log}")
