@@ -21,7 +21,7 @@ from statistics import median
 from typing import Any
 
 from benchmarks import wire
-from benchmarks.bridge_systems import Bridge, CPUTime, Hub, Joined, cpu_time
+from benchmarks.bridge_systems import CPUTime, Hub, Joined, cpu_time
 from benchmarks.browsers import LATENCY_LIMIT, QUIET, figures_of
 from benchmarks.loads import Figure, Load
 from benchmarks.measure import MeasurementError, measure
@@ -47,16 +47,13 @@ BESIDE_FLOOD = replace(QUIET, seconds=8.0)
 """What is measured beside a flood: in less time the p99 strays by half, on two cores."""
 SETTLED = 0.2
 """Seconds from the first messages of a flood to a measurement beside it."""
-NICENESS = 10
-"""With it a process takes what is left of few cores, as if it had one for itself."""
 PROCESSES = ("relay A", "bridge A", "nats-server", "bridge B", "relay B")
 ALONE, JOINED, INCOMPRESSIBLE, PROGRAMS = "relay", "joined", "incompressible", "nats-py"
 WHO = {JOINED: "from relay to relay", ALONE: "at one relay", PROGRAMS: "of programs by nats-py"}
-NOBODY, CONSUMER, BRIDGE, NICED = "nobody", "consumer", "bridge", "niced bridge"
+NOBODY, CONSUMER, BRIDGE = "nobody", "consumer", "bridge"
 BESIDE = {
     CONSUMER: "one more consumer on the socket",
     BRIDGE: "a bridge",
-    NICED: "a bridge, it and nats-server at low priority",
 }
 """Who gets all that comes while the relay is measured, besides a consumer that is always there."""
 
@@ -229,8 +226,6 @@ def _beside(joined: Joined, relay: JournalRelay, number: int, scale: float, rate
             if name == CONSUMER:
                 visitor = (sys.executable, HERE / "visitors.py", "socket", "0", _path(at))
                 wait_until_ready(stack.enter_context(started(visitor)))
-            if name == NICED:
-                stack.enter_context(_niced(joined.near_bridge, joined.hub))
             flood = (sys.executable, "-m", "benchmarks.bridge_flood", _path(at), str(rate))
             process = stack.enter_context(started(flood))
             wait_until_ready(process)
@@ -248,7 +243,7 @@ def _beside(joined: Joined, relay: JournalRelay, number: int, scale: float, rate
     in_turn(
         number,
         *(partial(go, name, relay) for name in (NOBODY, CONSUMER)),
-        *(partial(go, name, joined.near) for name in (BRIDGE, NICED)),
+        partial(go, BRIDGE, joined.near),
     )
     return figures
 
@@ -271,22 +266,6 @@ def _own_messages(relay: JournalRelay) -> JournalRelay:
 
 def _open_filtered(connection: socket.socket, *, consumer: bool) -> None:  # noqa: ARG001
     wire.open_filtered(connection, consumer=True)
-
-
-@contextmanager
-def _niced(*systems: Bridge | Hub) -> Iterator[None]:
-    """Have processes, with all their threads, take what is left of the processors."""
-    _set_niceness(systems, NICENESS)
-    try:
-        yield
-    finally:
-        _set_niceness(systems, 0)
-
-
-def _set_niceness(systems: Sequence[Bridge | Hub], niceness: int) -> None:
-    for system in systems:
-        for thread in Path(f"/proc/{system.pid}/task").iterdir():
-            os.setpriority(os.PRIO_PROCESS, int(thread.name), niceness)
 
 
 # What it comes to
