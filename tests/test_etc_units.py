@@ -129,7 +129,9 @@ def confined_python(directory: Path, unit: str) -> Path:
         pytest.skip(f"{sandbox.LIBRARY} is not installed")
     (directory / "unit").write_text(unit)
     path = directory / "python"
-    confine = f"{sys.executable} {sandbox.__file__} {directory}/unit"
+    given_way = re.search(r"^Nice=(\d+)$", unit, re.M)
+    nice = f"nice -n {given_way[1]} " if given_way else ""
+    confine = f"{nice}{sys.executable} {sandbox.__file__} {directory}/unit"
     path.write_text(f'#!/bin/sh\nexec {confine} {sys.executable} "$@"\n')
     path.chmod(0o755)
     return path
