@@ -24,7 +24,7 @@ class Way:
     messages: int = 0
     bytes: int = 0
     stored_bytes: int = 0
-    """What they take in NATS, compressed or not, but for headers."""
+    """What the messages take in NATS, compressed or not, but for headers."""
     runs: int = 0
     repeated: int = 0
     """Messages that were not sent, as they had already arrived before a break."""

@@ -1,25 +1,27 @@
 """How payloads are made smaller on their way through NATS, where that pays.
 
-Knows zstd (RFC 8878). What comes is expanded in bounded memory, whatever its frame claims.
+Each is one frame of zstd (RFC 8878), as in compressed messages of the wire, whose bounds it has.
 """
 
 from enum import StrEnum
 
 import zstandard
 
+from alphapulse_relay.protocol_v2.compression import RATIO_MAX, expand_frame
+
 LEVEL = -1
 """Of zstd. 1, the next, makes signals a tenth smaller at best, and takes half as long again."""
 SMALLEST = 1024
-"""Bytes from which on it is tried: of what is smaller the headers are the larger part."""
+"""Bytes from which on it is tried: what smaller ones could save, headers of a NATS message take."""
 LEAST_SAVED = 0.2
 """Part of a payload that must be saved for :attr:`When.AUTO`: with less it takes about as much of
 the processors as NATS and the bridges are spared."""
 REST = 15
-"""For each byte on which that was tried in vain, so many go as they are before it is tried again.
-Signals that do not shrink cost hardly anything so, and those that do are noticed."""
+"""For each byte on which that was tried in vain, so many of the same type go as they are before it
+is tried again. Signals that do not shrink so cost hardly anything, and it is noticed if they do."""
 PLAIN_MAX = 64 << 20
-"""Bytes that a payload may have: nothing larger was ever published, since nats-server allows no
-larger ``max_payload`` (server/const.go, ``MAX_PAYLOAD_MAX_SIZE``)."""
+"""Bytes of a payload up to which it is compressed, and expanded: nats-server warns of a
+``max_payload`` above 8 MiB (server/const.go, ``MAX_PAYLOAD_MAX_SIZE``). More goes as it is."""
 
 
 class When(StrEnum):
@@ -32,34 +34,31 @@ class When(StrEnum):
     NEVER = "never"
 
 
-_expander = zstandard.ZstdDecompressor()  # costly to make; a bridge has one thread
-
-
-class CompressionError(Exception):
-    """What cannot be expanded. ``str()`` says why."""
-
-
 class Compressor:
-    """Compresses one payload after the other, and remembers where that was in vain."""
+    """Compresses payloads, and remembers for :attr:`When.AUTO` of which types that is in vain."""
 
     def __init__(self, when: When) -> None:
         self._when = when
-        self._rest = 0  # bytes before it is tried again
+        self._rest: dict[int | None, int] = {}  # of each type, bytes before it is tried again
         self._zstd = zstandard.ZstdCompressor(level=LEVEL, write_checksum=False)
 
-    def compress(self, payload: bytes) -> bytes | None:
-        """Return a payload as one frame of zstd; None where it is to go as it is."""
-        if self._when is When.NEVER or len(payload) < SMALLEST:
+    def compress(self, payload: bytes, type_: int | None = None) -> bytes | None:
+        """Return a payload as one frame of zstd; None where it is to go as it is.
+
+        ``type_`` is that of all its messages, where they are split by type.
+        """
+        size = len(payload)
+        if self._when is When.NEVER or not SMALLEST <= size <= PLAIN_MAX:
             return None
-        if self._rest > 0:
-            self._rest -= len(payload)
+        rest = self._rest.get(type_, 0)
+        if rest > 0:
+            self._rest[type_] = rest - size
             return None
         frame = self._zstd.compress(payload)
-        saved = 1 - len(frame) / len(payload)
-        if self._when is When.AUTO and saved < LEAST_SAVED:
-            self._rest = REST * len(payload)
+        if self._when is When.AUTO and len(frame) > (1 - LEAST_SAVED) * size:
+            self._rest[type_] = REST * size
             return None
-        return frame if saved > 0 else None
+        return frame if size // RATIO_MAX <= len(frame) < size else None
 
 
 def plain_size(frame: bytes) -> int:
@@ -72,10 +71,9 @@ def plain_size(frame: bytes) -> int:
 
 
 def expand(frame: bytes) -> bytes:
-    """Return the payload of a frame. Raises :class:`CompressionError`."""
-    if plain_size(frame) > PLAIN_MAX:
-        raise CompressionError(f"it says that it has {plain_size(frame)} bytes")
-    try:
-        return _expander.decompress(frame, allow_extra_data=False)
-    except zstandard.ZstdError as error:
-        raise CompressionError(str(error)) from error
+    """Return the payload of a frame.
+
+    Raises :class:`~alphapulse_relay.protocol_v2.errors.WireError` for what is no whole frame, or
+    would have more than :data:`PLAIN_MAX` bytes, or more than ``RATIO_MAX`` times the frame's.
+    """
+    return expand_frame(frame, PLAIN_MAX)

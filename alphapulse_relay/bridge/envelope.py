@@ -8,8 +8,9 @@ import zlib
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from alphapulse_relay.bridge.compression import CompressionError, Compressor, expand, plain_size
+from alphapulse_relay.bridge.compression import Compressor, expand, plain_size
 from alphapulse_relay.bridge.split import UNTYPED
+from alphapulse_relay.protocol_v2.errors import WireError
 
 BEGIN = "Signal-Relay-Begin"
 """Where its relay's run before this one ended, as :meth:`Place.text`..."""
@@ -140,7 +141,7 @@ class Envelope(NamedTuple):
 
     def compressed(self, compressor: Compressor) -> "Envelope":
         """Return it as it is to be stored."""
-        frame = compressor.compress(self.payload)
+        frame = compressor.compress(self.payload, None if self.share is None else self.share.type)
         return self if frame is None else self._replace(payload=frame, is_compressed=True)
 
     def expanded(self) -> "Envelope":
@@ -149,8 +150,8 @@ class Envelope(NamedTuple):
             return self
         try:
             return self._replace(payload=expand(self.payload), is_compressed=False)
-        except CompressionError as error:
-            raise EnvelopeError(f"its payload cannot be expanded: {error}") from error
+        except WireError as error:
+            raise EnvelopeError(f"it cannot be expanded: {error.detail}") from error
 
     @classmethod
     def parse(cls, payload: bytes, headers: Mapping[str, str] | None) -> "Envelope":

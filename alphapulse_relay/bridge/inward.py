@@ -69,6 +69,7 @@ class Inward:
         self._wants_all = selector == _ALL
         self._assembly = Assembly(selector.types)
         self._last: dict[str, int] = {}  # of each subject, the sequence that came last
+        self._stored = 0  # bytes in NATS of what crosses with the next run
 
     @property
     def _state(self) -> State:
@@ -78,6 +79,7 @@ class Inward:
         """Pass on what is delivered; until cancelled."""
         self._assembly.clear()
         self._last.clear()
+        self._stored = 0
         self._way.waiting_messages, self._way.waiting_since = 0, 0.0  # not known yet
         while True:
             batch = await self._next(consumer)
@@ -115,6 +117,8 @@ class Inward:
             self._way.waiting_bytes = len(data)
             await self._deliver(data, last.sequence)
             self._way.waiting_bytes = 0
+            self._way.stored_bytes += self._stored
+            self._stored = 0
             self._way.crossing_seconds = max(time.time() - last.stored, 0.0)
         later = {relay: first for relay, first in state.parts.items() if first > last.sequence}
         before, state.parts = state.parts, later | self._assembly.begun
@@ -142,7 +146,7 @@ class Inward:
                 state.ends.pop(relay, None)  # where the next one begins that comes is not known
                 self._look_for_gap_in_subject(delivery)
             data = self._assembly.add(relay, envelope.expanded(), delivery.sequence)
-            self._way.stored_bytes += len(delivery.payload)
+            self._stored += len(delivery.payload)
             if data and not self._selector.types:
                 self._look_for_gap(relay, envelope)
         except MissingError as error:
@@ -278,5 +282,5 @@ class Inward:
 
 
 def _size(delivery: Delivery) -> int:
-    """Return how many bytes for the relay a delivery has, as far as it says."""
+    """Return how many bytes a delivery has once it is expanded, as far as it says."""
     return expanded_size(delivery.payload, delivery.headers)

@@ -78,16 +78,22 @@ def expand(message: bytes, max_message: int) -> bytes:
     claims.
     """
     header = Header.unpack(message)
-    frame = message[HEADER_SIZE:]
-    limit = min(max_message - HEADER_SIZE, RATIO_MAX * len(frame))
+    payload = expand_frame(message[HEADER_SIZE:], max_message - HEADER_SIZE)
+    flags = header.flags & ~Flags.ZSTD.value
+    return _with_payload(header, payload, flags, with_checksum=header.checksum != 0)
+
+
+def expand_frame(frame: bytes, most: int) -> bytes:
+    """Return what one zstd frame holds, at most so many bytes.
+
+    Raises :class:`~alphapulse_relay.protocol_v2.errors.WireError` as :func:`expand` does.
+    """
     if not frame.startswith(zstandard.FRAME_HEADER):
         raise _fault("the payload is not a zstd frame")
     try:
-        payload = _content(frame, limit)
+        return _content(frame, min(most, RATIO_MAX * len(frame)))
     except zstandard.ZstdError as error:
         raise _fault(str(error)) from None
-    flags = header.flags & ~Flags.ZSTD.value
-    return _with_payload(header, payload, flags, with_checksum=header.checksum != 0)
 
 
 def _content(frame: bytes, limit: int) -> bytes:

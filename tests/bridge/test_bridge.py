@@ -1,6 +1,7 @@
 """Two real relays, a real NATS server and bridges between them: everything once and in order."""
 
 import asyncio
+import random
 import signal
 import time
 from contextlib import suppress
@@ -21,6 +22,8 @@ from alphapulse_relay.bridge.compression import When
 from alphapulse_relay.bridge.state import StateFile
 from alphapulse_relay.client.blocking import Client as Publisher
 from alphapulse_relay.client.errors import NoRelayError
+from alphapulse_relay.protocol_v2.header import build_message
+from alphapulse_relay.protocol_v2.tlv import build_tlv
 from tests.bridge.bridges import settings
 from tests.bridge.joined import END, Pair, a_bridge, arrived, described, head, journal, send, until
 from tests.bridge.replaced import Replaced
@@ -536,6 +539,29 @@ def test_what_is_stored_for_other_readers(
         assert whole == b"".join(sent)
         size = sum(len(each.data) for each in stored)
         assert size == len(whole) if when is When.NEVER else size < len(whole) / 2
+
+    asyncio.run(go())
+
+
+def test_some_shrink_and_some_do_not(
+    tmp_path: Path, relays: tuple[Path, Path], nats_url: str, names: dict[str, str]
+) -> None:
+    async def go() -> None:
+        sent: list[bytes] = []
+        async with Pair(tmp_path, relays, nats_url, compress="always", **names) as pair:
+            await pair.ready()
+            for number in range(1, 5):
+                noise = build_tlv(21, random.Random(number).randbytes(2000))
+                unlike = build_message(noise, source=21, sequence=number, timestamp=number)
+                for run in (messages(20, 20 * number)[-20:], [unlike]):
+                    send(relays[0], *run)
+                    sent += run
+                    await pair.arrived(sent, sent)
+            stored = await pair.stored()
+        assert [bool((each.headers or {}).get("Content-Encoding")) for each in stored] == (
+            [True, False] * 4
+        )
+        assert b"".join(map(plain, stored)) == b"".join(sent)
 
     asyncio.run(go())
 

@@ -12,14 +12,16 @@ from hypothesis import strategies as st
 from alphapulse_relay.bridge import compression as module
 from alphapulse_relay.bridge.compression import (
     LEAST_SAVED,
+    PLAIN_MAX,
     REST,
     SMALLEST,
-    CompressionError,
     Compressor,
     When,
     expand,
     plain_size,
 )
+from alphapulse_relay.protocol_v2.compression import RATIO_MAX
+from alphapulse_relay.protocol_v2.errors import WireError
 
 ALIKE = b"a signal like all the others; " * 100
 """Shrinks to a fraction."""
@@ -53,6 +55,11 @@ class TestWhen:
     def test_never(self) -> None:
         assert compressor(When.NEVER)(ALIKE) is None
 
+    def test_what_others_would_not_expand(self) -> None:
+        compress = compressor(When.ALWAYS)
+        assert compress(bytes(1 << 20)) is None  # a frame of 62 bytes could be anybody's
+        assert compress(ALIKE * (PLAIN_MAX // len(ALIKE) + 1)) is None
+
     @pytest.mark.parametrize("when", [When.AUTO, When.ALWAYS])
     def test_what_is_small(self, when: When) -> None:
         assert compressor(when)(ALIKE[: SMALLEST - 1]) is None
@@ -72,6 +79,13 @@ class TestRest:
         tried = [compress(ALIKE) is not None for _ in range(REST)]
         assert tried.count(False) == -(-REST * SMALLEST // len(ALIKE))
 
+    def test_each_type_has_its_own(self) -> None:
+        compress = Compressor(When.AUTO).compress
+        for _ in range(3):
+            assert compress(NOISE, 20) is None
+            assert compress(ALIKE, 21) is not None
+            assert compress(ALIKE, 20) is None
+
     def test_there_is_none_if_it_is_to_be_always(self) -> None:
         compress = compressor(When.ALWAYS)
         compress(NOISE)
@@ -90,7 +104,7 @@ class TestExpand:
     def test_what_is_damaged_is_told_or_is_something_else(self, data: st.DataObject) -> None:
         frame = bytearray(zstandard.compress(ALIKE))
         frame[data.draw(st.integers(0, len(frame) - 1))] ^= data.draw(st.integers(1, 255))
-        with suppress(CompressionError):
+        with suppress(WireError):
             assert len(expand(bytes(frame))) == plain_size(bytes(frame))
 
     @pytest.mark.parametrize(
@@ -101,19 +115,28 @@ class TestExpand:
             zstandard.compress(ALIKE)[:-1],
             zstandard.compress(ALIKE) + b"x",
             zstandard.compress(ALIKE) * 2,
-            zstandard.ZstdCompressor(write_content_size=False).compress(ALIKE),
         ],
-        ids=["nothing", "no frame", "torn", "more behind it", "two", "without its size"],
+        ids=["nothing", "no frame", "torn", "more behind it", "two"],
     )
     def test_what_is_none(self, frame: bytes) -> None:
-        with pytest.raises(CompressionError):
+        with pytest.raises(WireError):
             expand(frame)
         assert plain_size(frame) in {len(frame), len(ALIKE)}
 
     def test_one_that_is_too_large_is_not_begun(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, "PLAIN_MAX", len(ALIKE) - 1)
-        with pytest.raises(CompressionError, match=f"^it says that it has {len(ALIKE)} bytes$"):
+        with pytest.raises(WireError, match=f"more than the {len(ALIKE) - 1} bytes"):
             expand(zstandard.compress(ALIKE))
+
+    def test_nor_one_that_is_too_small_for_what_it_says(self) -> None:
+        frame = zstandard.compress(bytes(1 << 20))
+        with pytest.raises(WireError, match=f"more than the {RATIO_MAX * len(frame)} bytes"):
+            expand(frame)
+
+    def test_one_that_does_not_tell_its_size(self) -> None:
+        frame = zstandard.ZstdCompressor(write_content_size=False).compress(ALIKE)
+        assert plain_size(frame) == len(frame)
+        assert expand(frame) == ALIKE
 
     def test_one_that_has_more_than_it_says(self) -> None:
         frame = bytearray(zstandard.compress(ALIKE))
@@ -121,5 +144,5 @@ class TestExpand:
         at = bytes(frame).index(size.to_bytes(2, "little"))
         frame[at : at + 2] = (10).to_bytes(2, "little")
         assert plain_size(bytes(frame)) == 10 + 256
-        with pytest.raises(CompressionError):
+        with pytest.raises(WireError):
             expand(bytes(frame))

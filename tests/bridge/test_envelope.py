@@ -122,7 +122,7 @@ class TestCompressed:
 
     def test_a_damaged_one(self) -> None:
         stored = self.LARGE.compressed(Compressor(When.AUTO))
-        with pytest.raises(EnvelopeError, match=r"^its payload cannot be expanded: ."):
+        with pytest.raises(EnvelopeError, match=r"^it cannot be expanded: ."):
             stored._replace(payload=stored.payload[:-1]).expanded()
 
     def test_another_coding(self) -> None:
