@@ -56,6 +56,8 @@ BESIDE = {
     BRIDGE: "a bridge",
 }
 """Who gets all that comes while the relay is measured, besides a consumer that is always there."""
+FLOODS = {JOINED: (THROUGH, "a flood"), INCOMPRESSIBLE: (RANDOM, "a flood of random content")}
+"""What comes: each as fast as it would go from relay to relay."""
 
 
 def measure_bridge(relay: JournalRelay, number: int, scale: float) -> Figures:
@@ -70,8 +72,9 @@ def measure_bridge(relay: JournalRelay, number: int, scale: float) -> Figures:
             figures = {**_through(joined, relay, number, scale)}
             figures.update(_latency(joined, relay, number, scale))
             joined.far_bridge.stop()  # which is on another machine in life
-            rate = figures[f"through {JOINED}"]
-            figures.update(_beside(joined, relay, number, scale, rate))
+            for flood in FLOODS:
+                rate = figures[f"through {flood}"]
+                figures.update(_beside(joined, relay, number, scale, flood, rate))
         finally:
             joined.stop()
     return figures
@@ -217,17 +220,20 @@ def _latency(joined: Joined, relay: JournalRelay, number: int, scale: float) -> 
 # What it costs the relay here
 
 
-def _beside(joined: Joined, relay: JournalRelay, number: int, scale: float, rate: float) -> Figures:
+def _beside(
+    joined: Joined, relay: JournalRelay, number: int, scale: float, flood: str, rate: float
+) -> Figures:
     """Measure two peers at a relay while others publish a flood, which a bridge gets, or nobody."""
     figures: dict[str, float] = {}
+    load, _ = FLOODS[flood]
 
-    def go(name: str, at: JournalRelay) -> None:
+    def go(who: str, at: JournalRelay) -> None:
+        program = ("-m", "benchmarks.bridge_flood", _path(at), str(rate), str(load.random))
         with ExitStack() as stack:
-            if name == CONSUMER:
+            if who == CONSUMER:
                 visitor = (sys.executable, HERE / "visitors.py", "socket", "0", _path(at))
                 wait_until_ready(stack.enter_context(started(visitor)))
-            flood = (sys.executable, "-m", "benchmarks.bridge_flood", _path(at), str(rate))
-            process = stack.enter_context(started(flood))
+            process = stack.enter_context(started((sys.executable, *program)))
             wait_until_ready(process)
             held = _held_seconds(at)
             began = time.monotonic()
@@ -236,13 +242,14 @@ def _beside(joined: Joined, relay: JournalRelay, number: int, scale: float, rate
             sent = result_of(process)
             lasted = time.monotonic() - began
         settle(at)
+        name = f"{flood} {who}"
         figures.update(figures_of(name, found))
         figures[f"{name} flood"] = sent / lasted
         figures[f"{name} held"] = _held_seconds(at) - held
 
     in_turn(
         number,
-        *(partial(go, name, relay) for name in (NOBODY, CONSUMER)),
+        *(partial(go, who, relay) for who in (NOBODY, CONSUMER)),
         partial(go, BRIDGE, joined.near),
     )
     return figures
@@ -280,7 +287,7 @@ def judge_bridge(rounds: Sequence[Figures]) -> Sequence[Check]:
         _tell_cpu(f"CPU {INCOMPRESSIBLE}", "a million messages with random content", rounds),
         *(_tell_latency(who, rounds) for who in WHO),
         _tell_cpu("CPU paced", "1,000 messages, at 1,000 a second", rounds),
-        *(_judge_beside(name, rounds) for name in BESIDE),
+        *(_judge_beside(flood, who, rounds) for flood in FLOODS for who in BESIDE),
     ]
 
 
@@ -322,23 +329,25 @@ def _tell_latency(who: str, rounds: Sequence[Figures]) -> Check:
     return Check(label, f"p50 {p50:,.0f} µs, p99 {p99:,.0f} µs", "", None)
 
 
-def _judge_beside(name: str, rounds: Sequence[Figures]) -> Check:
+def _judge_beside(flood: str, who: str, rounds: Sequence[Figures]) -> Check:
+    name, without = f"{flood} {who}", f"{flood} {NOBODY}"
     later = {
-        figure: median(each[f"{name} {figure}"] / each[f"{NOBODY} {figure}"] for each in rounds)
+        figure: median(each[f"{name} {figure}"] / each[f"{without} {figure}"] for each in rounds)
         for figure in ("p50", "p99")
     }
-    p50, p99, flood, cpu = (
-        (middle(rounds, f"{name} {figure}"), middle(rounds, f"{NOBODY} {figure}"))
+    p50, p99, messages, cpu = (
+        (middle(rounds, f"{name} {figure}"), middle(rounds, f"{without} {figure}"))
         for figure in ("p50", "p99", "flood", "cpu")
     )
     measured = (
-        f"{p99[0]:,.0f} µs, without {p99[1]:,.0f}: {later['p99']:.2f} times "
-        f"(p50 {p50[0]:,.0f} µs, without {p50[1]:,.0f}: {later['p50']:.2f} times; "
+        f"{later['p99']:.2f} times: {p99[0]:,.0f} µs, without {p99[1]:,.0f} "
+        f"(p50 {later['p50']:.2f} times: {p50[0]:,.0f} µs, without {p50[1]:,.0f}; "
         f"the relay takes {cpu[0]:.1%} of a core, without {cpu[1]:.1%}; "
-        f"beside it {flood[0]:,.0f} messages/s, without {flood[1]:,.0f}; "
+        f"beside it {messages[0]:,.0f} messages/s, without {messages[1]:,.0f}; "
         f"publishers were held for {middle(rounds, f'{name} held'):.2f} s)"
     )
-    label = f"p99 of {QUIET.label}, beside a flood that goes to {BESIDE[name]}"
-    if name != BRIDGE:
+    _, what = FLOODS[flood]
+    label = f"p99 of {QUIET.label}, beside {what} that goes to {BESIDE[who]}"
+    if who != BRIDGE:
         return Check(label, measured, "", None)
     return Check(label, measured, f"≤ {LATENCY_LIMIT:g} times", later["p99"] <= LATENCY_LIMIT)

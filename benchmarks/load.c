@@ -7,7 +7,7 @@
  *   FRAME_HEX  what the publisher sends for one message, the message at OFFSET in it
  *   DELIVERED  bytes that a consumer is sent for one message
  *   BATCH      messages in one write
- *   RANDOM     bytes at the end of each message that are unlike those of all others
+ *   RANDOM     bytes at the end of each message of a write that are unlike those of all others
  *   RATE       messages a second, each write at its time; 0 for as many as go in SECONDS
  *   WARM_UP    messages sent beforehand, unmeasured
  *   PUBLISHER, CONSUMER  connected sockets, as numbers of open files
@@ -159,10 +159,11 @@ static size_t next_batch(uint64_t sent)
 static void fill(unsigned char *batch, uint64_t sent, int64_t timestamp)
 {
     size_t messages = next_batch(sent);
+    /* Not timed, they have times of their own all the same: a compressor shall not gain by that. */
     for (size_t i = 0; i < messages; i++) {
         unsigned char *frame = batch + i * load.frame_size;
         memcpy(frame, load.frame, load.frame_size);
-        stamp(frame + load.offset, sent + i + 1, timestamp);
+        stamp(frame + load.offset, sent + i + 1, run.rate ? timestamp : now());
     }
 }
 

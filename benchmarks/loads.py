@@ -51,7 +51,7 @@ class Load:
 
     ``rate`` is in messages per second, each sent when it is due; 0 sends as much as goes. Writes
     are of ``write_size`` bytes, or of one message. ``seconds`` is how long it publishes. Of each
-    message the last ``random`` bytes are unlike those of all others.
+    message in a write the last ``random`` bytes are unlike those of all others.
     """
 
     key: str
