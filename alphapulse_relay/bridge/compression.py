@@ -58,7 +58,7 @@ class Compressor:
         if self._when is When.AUTO and len(frame) > (1 - LEAST_SAVED) * size:
             self._rest[type_] = REST * size
             return None
-        return frame if size // RATIO_MAX <= len(frame) < size else None
+        return frame if len(frame) < size <= RATIO_MAX * len(frame) else None
 
 
 def plain_size(frame: bytes) -> int:

@@ -109,8 +109,9 @@ class Envelope(NamedTuple):
 
     def headers(self, subject: str, last_sequence: int) -> dict[str, str]:
         """Return its headers; ``last_sequence`` is that of the last one of its subject."""
-        # The checksum is for a journal that has lost its end, and goes on at places used before.
-        unique = self.end.text, self.piece, f"{zlib.crc32(self.payload):08x}"
+        # The checksum is for a journal that has lost its end, and goes on at places used before,
+        # the sequence for what is stored again: of an id that it knows JetStream tells the old one.
+        unique = self.end.text, self.piece, f"{zlib.crc32(self.payload):08x}", last_sequence
         headers = {
             MESSAGE_ID: ":".join(map(str, (subject, *unique))),
             EXPECTED_SEQUENCE: str(last_sequence),

@@ -283,4 +283,4 @@ class Inward:
 
 def _size(delivery: Delivery) -> int:
     """Return how many bytes a delivery has once it is expanded, as far as it says."""
-    return expanded_size(delivery.payload, delivery.headers)
+    return max(expanded_size(delivery.payload, delivery.headers), len(delivery.payload))

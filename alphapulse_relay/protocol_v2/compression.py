@@ -62,7 +62,7 @@ def compress(message: bytes) -> bytes | None:
     if header.legacy or header.flags & Flags.ZSTD or header.domain == Domain.SYSTEM:
         return None
     frame = _codecs.compressor.compress(message[HEADER_SIZE:])
-    if not header.payload_size // RATIO_MAX <= len(frame) < header.payload_size:
+    if not len(frame) < header.payload_size <= RATIO_MAX * len(frame):
         return None
     return _with_payload(header, frame, header.flags | Flags.ZSTD, with_checksum=True)
 

@@ -353,7 +353,10 @@ class RunReader:
                     break
                 yield from self._set_aside(bytes(view[aside:start]))
         if broken is not None:
-            raise broken
+            try:
+                raise broken
+            finally:  # its traceback has this frame: together they would outlive who catches it
+                del broken, run
         self._pending = chunk[start:]
         self._wanted = message_size(self._pending)
 

@@ -59,6 +59,10 @@ class TestWhen:
         compress = compressor(When.ALWAYS)
         assert compress(bytes(1 << 20)) is None  # a frame of 62 bytes could be anybody's
         assert compress(ALIKE * (PLAIN_MAX // len(ALIKE) + 1)) is None
+        for size in range(7_500, 8_500):
+            payload = (b"00000007 alike" * 700)[:size]
+            frame = compress(payload)
+            assert frame is None or expand(frame) == payload
 
     @pytest.mark.parametrize("when", [When.AUTO, When.ALWAYS])
     def test_what_is_small(self, when: When) -> None:

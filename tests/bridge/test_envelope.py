@@ -135,9 +135,12 @@ class TestMessageId:
     """JetStream drops what has one that it knows: each NATS message needs one of its own."""
 
     def test_it_is_the_same_for_the_same(self) -> None:
-        # What else differs when it is tried again, after a break too.
+        # What else differs when it is tried again at its place.
         again = SHARED._replace(time=8)
-        assert again.headers("s", 5)[MESSAGE_ID] == SHARED.headers("s", 6)[MESSAGE_ID]
+        assert again.headers("s", 5)[MESSAGE_ID] == SHARED.headers("s", 5)[MESSAGE_ID]
+
+    def test_it_is_another_at_another_place(self) -> None:
+        assert WHOLE.headers("s", 5)[MESSAGE_ID] != WHOLE.headers("s", 6)[MESSAGE_ID]
 
     @pytest.mark.parametrize(
         "other",

@@ -99,6 +99,16 @@ class TestCompress:
         small = compress(plain)
         assert small is None or expand(small, len(plain)) == plain
 
+    def test_where_it_is_smaller_than_others_would_believe(self):
+        compressed = []
+        for size in range(7_500, 8_500):  # a frame of 31 bytes or so
+            plain = message((b"00000007 alike" * 700)[:size])
+            small = compress(plain)
+            compressed.append(small is not None)
+            assert small is None or expand(small, MAX) == plain
+        assert compressed[0]
+        assert not compressed[-1]
+
     def test_a_checksum_that_was_not_set_is_set(self):
         plain = message()
         small = compress(plain[:28] + bytes(4) + plain[32:])

@@ -1,8 +1,11 @@
 """Whole messages in a byte stream: the same, however it is cut and whatever it holds."""
 
+import gc
 import mmap
+import tracemalloc
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -499,6 +502,17 @@ class TestPermission:
 
 
 class TestRunReader:
+    def test_what_is_refused_is_given_back_at_once(self) -> None:
+        gc.disable()
+        tracemalloc.start()
+        try:
+            with suppress(WireError):
+                list(RunReader(MAX).feed(bytes(4 << 20)))
+            assert tracemalloc.get_traced_memory()[0] < 1 << 20
+        finally:
+            tracemalloc.stop()
+            gc.enable()
+
     def test_the_first_fault_is_told(self):
         """A control message that is damaged is one; what comes behind it may be another."""
         with pytest.raises(WireError, match="the header says") as told:
