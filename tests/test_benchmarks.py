@@ -13,6 +13,7 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from socket import socket, socketpair
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -43,7 +44,7 @@ from benchmarks import (
 from benchmarks.__main__ import DOCS, main
 from benchmarks.history import PARTS, History, Part
 from benchmarks.loads import ALL_READ, LOADS, ONE_STALLED, Figure, Load, Target
-from benchmarks.measure import Measurement, MeasurementError, allow_connections
+from benchmarks.measure import Measurement, MeasurementError, allow_connections, measure
 from benchmarks.replay import Replay, ReplayError, replay
 from benchmarks.run import Run, started
 from benchmarks.summary import (
@@ -110,6 +111,44 @@ def test_the_sample_is_a_valid_message_of_216_bytes() -> None:
 
 def test_the_load_generator_finds_messages_by_a_magic_that_is_only_at_their_start() -> None:
     assert build_sample().count(b"\xef\xbe\xad\xde") == 1
+
+
+class Copier:
+    """A hub that gives its one consumer what the publisher sends, and keeps it."""
+
+    pid, framing = 0, RAW
+
+    def __init__(self) -> None:
+        (self.publisher, self._sent), (self.consumer, self._wanted) = socketpair(), socketpair()
+        self.seen = b""
+        self.thread = threading.Thread(target=self._copy)
+
+    def connect(self, *, consumer: bool) -> socket:
+        return self.consumer if consumer else self.publisher
+
+    def _copy(self) -> None:
+        with self._sent, self._wanted:
+            while piece := self._sent.recv(1 << 20):
+                self._wanted.sendall(piece)
+                self.seen += piece
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler (cc)")
+@pytest.mark.parametrize("random", [0, wire.TLV_SIZE])
+def test_messages_of_a_load_are_valid_and_as_random_as_they_are_to_be(random: int) -> None:
+    load = Load("copied", "copied", 1, (), write_size=20 * 216, random=random, seconds=0.01)
+    hub: Any = Copier()
+    hub.thread.start()
+    try:
+        found = measure(hub, load, 1)
+    finally:
+        hub.publisher.close()
+        hub.thread.join(10)
+    assert found.complete
+    messages = list(MessageReader(Rules(Level.STRICT)).feed(hub.seen[-20 * 216 :]))
+    assert len(messages) == 20
+    assert len({message[34:] for message in messages}) == (20 if random else 1)
+    assert len({Header.unpack(message).timestamp for message in messages}) > 1
 
 
 def talk(open_connection, answers: bytes, *, consumer: bool) -> bytes:
